@@ -1,0 +1,41 @@
+# layer(NAME SRCS … DEPS … LINK …): one library a folder. DEPS are folders of ours to its left, LINK is anything else.
+# Layers listed in HEADRACE_TORCH_LAYERS's callers pass TORCH and share one precompiled header.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+add_library(headrace_settings INTERFACE)
+target_include_directories(headrace_settings INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(headrace_settings INTERFACE -Wall -Wextra -Wshadow -Wconversion -Werror)
+
+function(layer name)
+  cmake_parse_arguments(ARG "TORCH" "" "SRCS;DEPS;LINK" ${ARGN})
+  add_library(headrace_${name} STATIC ${ARG_SRCS})
+  list(TRANSFORM ARG_DEPS PREPEND headrace_)
+  target_link_libraries(headrace_${name} PUBLIC ${ARG_DEPS} ${ARG_LINK} PRIVATE headrace_settings)
+  target_include_directories(headrace_${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  if(ARG_TORCH)
+    target_link_libraries(headrace_${name} PUBLIC headrace_torch)
+    target_precompile_headers(headrace_${name} REUSE_FROM headrace_torch_pch)
+  endif()
+endfunction()
+
+# headrace_test(NAME SRCS … DEPS … LABELS … TIMEOUT seconds [TORCH]): one GoogleTest program, its cases found by ctest.
+function(headrace_test name)
+  cmake_parse_arguments(ARG "TORCH" "TIMEOUT" "SRCS;DEPS;LINK;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${ARG_SRCS})
+  list(TRANSFORM ARG_DEPS PREPEND headrace_)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} ${ARG_LINK} headrace_settings GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE
+    HEADRACE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HEADRACE_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  if(ARG_TORCH)
+    target_precompile_headers(${name} REUSE_FROM headrace_torch_pch)
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+endfunction()

@@ -1,0 +1,41 @@
+// Every schedule we know, by name. A generator is one .cc file with its picture and paper in the
+// head comment, one function here, and one row of the table in generators.cc.
+//
+//   Schedule s = generate("1f1b", {.ranks = 4, .microbatches = 8});
+//
+// Throws UsageError where the sizes do not fit the schedule, with the rule and the nearest sizes
+// that work, and for an unknown name, with the nearest known one. All schedules are compute-only;
+// lower() adds the communication.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "headrace/schedule/schedule.h"
+
+namespace headrace {
+
+struct GeneratorOptions {
+  int ranks = 1;
+  int microbatches = 1;
+  int stages_per_rank = 0;  // 0: the schedule's own default
+};
+
+struct Generator {
+  std::string name;
+  std::string summary;     // one line: what it is, its paper
+  std::string constraint;  // the sizes it takes, in words
+  Schedule (*make)(const GeneratorOptions&);
+};
+
+const std::vector<Generator>& generators();
+Schedule generate(std::string_view name, const GeneratorOptions& options);
+
+Schedule gpipe(int ranks, int microbatches);
+Schedule one_f_one_b(int ranks, int microbatches);
+// Forwards alone, for evaluation: stage s of P on rank s of `placement`, microbatches in ascending
+// order.
+Schedule forward_only(const Placement& placement, int microbatches);
+
+}  // namespace headrace

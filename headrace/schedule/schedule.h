@@ -1,0 +1,45 @@
+// A Schedule is, for every rank, the ordered list of actions it does, plus the placement. Plain
+// data: it goes into the checker, the simulator, the drawing and the executor, none of which knows
+// the name of any schedule.
+//
+//   Schedule schedule = one_f_one_b(4, 8);                  // compute only
+//   check(validate(schedule).violations.empty(), "…");
+//   Schedule lowered = lower(schedule);                     // with sends and receives
+//
+// Text form: PyTorch's CSV, one row a rank, cells as action.h says, "(0F7;7B3)OVERLAP_F_B" for an
+// overlapped pair. Empty cells (idle steps) are read and dropped; so are UNSHARD and RESHARD, which
+// mean nothing here.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "headrace/schedule/action.h"
+#include "headrace/schedule/placement.h"
+
+namespace headrace {
+
+struct Schedule {
+  std::string name;
+  Placement placement;
+  int microbatches = 0;
+  // Sequence splits of each microbatch (Seq1F1B). Above 1, unit u is split u mod k of microbatch u
+  // div k, `microbatches` counts units, and splits depend on one another: forward on the split
+  // before, backward on the one after.
+  int sequence_splits = 1;
+  std::vector<std::vector<Action>> ranks;
+};
+
+// True where the schedule holds sends, receives or gradient reductions.
+bool is_lowered(const Schedule& schedule);
+
+// PyTorch's CSV. Update actions are written too ("0U"); PyTorch knows none, so only asynchronous
+// schedules hold them.
+std::string to_csv(const Schedule& schedule);
+
+// Reads the same. The placement is inferred from who does what. Throws Error with row and cell of
+// the first bad one.
+Schedule parse_csv(std::string_view text, std::string name);
+
+}  // namespace headrace

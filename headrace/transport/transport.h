@@ -1,0 +1,110 @@
+// Moves tensors between the ranks of one run. One interface, two implementations: `local` (ranks
+// are threads of one process) and `c10d` (processes; TCPStore + Gloo, on CUDA NCCL).
+//
+//   auto arrival = transport.receive(0, label);              // posted; returns at once
+//   transport.send(2, label, {output});                      // started; keeps the tensors until
+//   they are gone Message message = arrival->wait();                       // blocks, at most the
+//   limit
+//
+// For every ordered pair of ranks messages arrive in the order sent, and receives must be posted in
+// that order: both ends state the label, and a difference is an Error that gives both, never a
+// wrong tensor. A message is a list of tensors of any number, dtype, shape and layout (an undefined
+// tensor stands for "none"); dense contiguous tensors arrive, with the sender's dtype, shape and
+// requires_grad. Receivers must not write into them: `local` hands over the sender's storage.
+//
+// Every wait ends: by the message, by the limit, by the end of the peer, or by abort(). A wait that
+// fails throws PeerError naming the peer at fault. Methods are for the one thread that runs the
+// rank, abort() for any.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "headrace/base/error.h"
+
+namespace headrace {
+
+using Tensors = std::vector<torch::Tensor>;
+
+enum class Purpose : std::uint8_t { Activations, Gradients, SharedGradients, Collect, Hello };
+
+// What a message is. The stage is the sender's.
+struct Label {
+  Purpose purpose = Purpose::Collect;
+  std::int64_t step = 0;
+  int stage = -1;
+  int microbatch = -1;
+
+  bool operator==(const Label&) const = default;
+};
+
+std::string to_string(const Label& label);  // "activations of stage 1, microbatch 3, step 7"
+
+struct Message {
+  Tensors tensors;
+  double sent = 0;  // when the sender started it, on this rank's clock (seconds; transport.clock())
+  double arrived = 0;  // when the last byte was here
+};
+
+// A peer is gone, or was silent beyond the limit. `peer` is the rank at fault, as far as can be
+// told: where ranks wait for one another, the one at the end of the chain, not the nearest.
+class PeerError : public Error {
+ public:
+  PeerError(int at_fault, const std::string& what) : Error(what), peer(at_fault) {}
+  int peer;
+};
+
+class Arrival {
+ public:
+  Arrival() = default;
+  Arrival(const Arrival&) = delete;
+  Arrival& operator=(const Arrival&) = delete;
+  virtual ~Arrival() = default;
+
+  // The message; may be called once.
+  virtual Message wait() = 0;
+  virtual bool ready() = 0;
+};
+
+// The first failure of a run, agreed between the ranks.
+struct Failure {
+  int rank = -1;  // whose failure it is: the one at fault, where that is known
+  std::string what;
+  bool reported_here = true;  // true on exactly one rank, as far as ranks can still talk: the one
+                              // that tells the user
+};
+
+class Transport {
+ public:
+  Transport() = default;
+  Transport(const Transport&) = delete;
+  Transport& operator=(const Transport&) = delete;
+  virtual ~Transport() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+  virtual std::string host(int rank) const = 0;
+
+  virtual void send(int to, const Label& label, const Tensors& tensors) = 0;
+  virtual std::unique_ptr<Arrival> receive(int from, const Label& label) = 0;
+  // Waits until everything this rank has sent has left it.
+  virtual void flush() = 0;
+
+  // The limit of each wait, in seconds (start-up and steps have different ones).
+  virtual void set_limit(double seconds) = 0;
+  // Seconds on a clock that all ranks of the run share (to within clock_error()).
+  virtual double clock() const = 0;
+  virtual double clock_error() const = 0;
+
+  // Tells all ranks that this one has failed and ends every wait of theirs; returns the first
+  // failure of the run.
+  virtual Failure fail(int at_fault, const std::string& what) = 0;
+  // Ends every wait of this rank with an Error. For any thread.
+  virtual void abort(const std::string& why) = 0;
+};
+
+}  // namespace headrace
