@@ -105,8 +105,8 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
     Tensor logits = torch::mm(rows_of(x), weight.t());
     const Tensor chosen = logits.gather(1, index).squeeze(1);
     const Tensor highest = logits.amax(1);
-    Tensor correct;
-    if (count_correct) correct = logits.argmax(1).eq(labels).sum();
+    const Tensor correct =
+        count_correct ? logits.argmax(1).eq(labels).sum() : torch::zeros({}, torch::kInt64);
     // From here on the buffer holds probabilities. The likeliest has exp(0) / sum, which gives the
     // sum back.
     torch::softmax_out(logits, logits, 1);
