@@ -20,7 +20,7 @@ constexpr double kInitialDeviation = 0.02;  // GPT-2's
 constexpr double kFloatBytes = 4;
 
 Tensor maybe_dropout(const Tensor& x, double p, const Context& context, const std::string& layer) {
-  return context.training && p > 0 ? dropout(x, p, keyed(context.key, layer)) : x;
+  return context.training && p > 0 ? keyed_dropout(x, p, keyed(context.key, layer)) : x;
 }
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias) {

@@ -186,7 +186,7 @@ HeadResult linear_cross_entropy(const Tensor& x,
   return {result[0], result[1]};
 }
 
-Tensor dropout(const Tensor& x, double p, std::uint64_t key) {
+Tensor keyed_dropout(const Tensor& x, double p, std::uint64_t key) {
   return DropoutFunction::apply(x, p, static_cast<std::int64_t>(key));
 }
 

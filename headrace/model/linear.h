@@ -44,6 +44,6 @@ HeadResult linear_cross_entropy(const torch::Tensor& x,
 
 // Each element kept with probability 1 − p and scaled by 1 / (1 − p), or zero; the mask is drawn
 // from `key` alone.
-torch::Tensor dropout(const torch::Tensor& x, double p, std::uint64_t key);
+torch::Tensor keyed_dropout(const torch::Tensor& x, double p, std::uint64_t key);
 
 }  // namespace headrace

@@ -33,7 +33,7 @@ class CountingAllocator final : public c10::Allocator {
     c10::DataPtr data = behind_->allocate(bytes);
     void* address = data.get();
     const c10::Device device = data.device();
-    MemoryAccount& account = current != nullptr ? *current : process_memory();
+    MemoryAccount& account = memory_account();
     account.add(static_cast<std::int64_t>(bytes));
     auto* booking = new Booking{std::move(data), &account, static_cast<std::int64_t>(bytes)};
     return {address, booking, &release, device};
@@ -62,6 +62,10 @@ MemoryAccount& process_memory() {
   // Never destroyed: tensors of static lifetime may be freed after everything else.
   static auto* account = new MemoryAccount();
   return *account;
+}
+
+MemoryAccount& memory_account() {
+  return current != nullptr ? *current : process_memory();
 }
 
 MemoryScope::MemoryScope(MemoryAccount& account) : before_(current) {

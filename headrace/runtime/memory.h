@@ -28,6 +28,8 @@ class MemoryAccount {
 
 // What no thread has claimed.
 MemoryAccount& process_memory();
+// The account this thread books to.
+MemoryAccount& memory_account();
 
 // Books this thread's tensors to an account, which must outlive them.
 class MemoryScope {
