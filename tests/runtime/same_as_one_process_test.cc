@@ -230,12 +230,12 @@ INSTANTIATE_TEST_SUITE_P(Grid,
                                             ::testing::Values(1, 2, 3, 8),
                                             ::testing::Bool(),
                                             ::testing::Values(0.0, 0.1)),
-                         [](const auto& info) {
-                           return "s" + std::get<0>(info.param) + "_P" +
-                                  std::to_string(std::get<1>(info.param)) + "_M" +
-                                  std::to_string(std::get<2>(info.param)) +
-                                  (std::get<3>(info.param) ? "_tied" : "_untied") +
-                                  (std::get<4>(info.param) > 0 ? "_dropout" : "");
+                         [](const auto& param_info) {
+                           return "s" + std::get<0>(param_info.param) + "_P" +
+                                  std::to_string(std::get<1>(param_info.param)) + "_M" +
+                                  std::to_string(std::get<2>(param_info.param)) +
+                                  (std::get<3>(param_info.param) ? "_tied" : "_untied") +
+                                  (std::get<4>(param_info.param) > 0 ? "_dropout" : "");
                          });
 
 }  // namespace
