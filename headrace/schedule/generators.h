@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "headrace/schedule/costs.h"
 #include "headrace/schedule/schedule.h"
 
 namespace headrace {
@@ -20,6 +21,15 @@ struct GeneratorOptions {
   int ranks = 1;
   int microbatches = 1;
   int stages_per_rank = 0;  // 0: the schedule's own default
+  // Microbatches that run together: of a turn (gis), of an update (pipedream-2bw); the number of
+  // pipelines (chimera). 0: the schedule's own default.
+  int group_size = 0;
+  int sequence_splits = 0;  // of each microbatch (seq1f1b); 0: the schedule's own default
+  // For the schedules that are fitted to costs (zb-auto, zb-v, v-adaptive, auto).
+  Costs costs = {};
+  // The most activation memory, in the costs' unit: one value a rank, or one for all. Empty: the
+  // schedule's own default (zb-auto: 1F1B's memory).
+  std::vector<double> memory_limit = {};
 };
 
 struct Generator {
