@@ -1,11 +1,13 @@
 // Batches keyed by (seed, step): the same on every rank, with nothing to save but the step.
 //
-// A range of a token file is cut into samples of `context` inputs and their targets (the next token of each): sample i
-// reads tokens [i·context, i·context + context] of the range. Samples are drawn epoch by epoch, each exactly once, in an
-// order that is a permutation keyed by (seed, epoch); numbers run on over epochs, so that a batch may cross an end.
+// A range of a token file is cut into samples of `context` inputs and their targets (the next token
+// of each): sample i reads tokens [i·context, i·context + context] of the range. Samples are drawn
+// epoch by epoch, each exactly once, in an order that is a permutation keyed by (seed, epoch);
+// numbers run on over epochs, so that a batch may cross an end.
 //
 //   Batches training(file, 0, split, 256, seed);
-//   Batch batch = training.samples_at(step * 32, 32);      // 32 rows, the same wherever it is called
+//   Batch batch = training.samples_at(step * 32, 32);      // 32 rows, the same wherever it is
+//   called
 #pragma once
 
 #include <cstdint>
@@ -25,8 +27,13 @@ struct Batch {
 
 class Batches {
  public:
-  // Tokens [begin, end) of the file. Throws Error where not one sample fits, naming the file and both lengths.
-  Batches(std::shared_ptr<const TokenFile> file, std::int64_t begin, std::int64_t end, int context, std::uint64_t seed);
+  // Tokens [begin, end) of the file. Throws Error where not one sample fits, naming the file and
+  // both lengths.
+  Batches(std::shared_ptr<const TokenFile> file,
+          std::int64_t begin,
+          std::int64_t end,
+          int context,
+          std::uint64_t seed);
 
   std::int64_t samples() const { return samples_; }  // of one epoch
   // `rows` samples from the endless, shuffled sequence, beginning with number `first`.

@@ -1,5 +1,5 @@
-// GPT-2's architecture (Radford et al., Language Models are Unsupervised Multitask Learners, 2019) as a list of layers:
-// "embedding", then "blocks.0.attention", "blocks.0.mlp", … and "head".
+// GPT-2's architecture (Radford et al., Language Models are Unsupervised Multitask Learners, 2019)
+// as a list of layers: "embedding", then "blocks.0.attention", "blocks.0.mlp", … and "head".
 //
 // Dropout applies to the embedding's output and to each half's branch before the residual addition.
 #pragma once
@@ -22,7 +22,8 @@ struct GptConfig {
   bool operator==(const GptConfig&) const = default;
 };
 
-// Throws UsageError naming the setting where the sizes do not fit (width not a multiple of heads, …).
+// Throws UsageError naming the setting where the sizes do not fit (width not a multiple of heads,
+// …).
 std::vector<LayerSpec> gpt(const GptConfig& config);
 
 }  // namespace headrace

@@ -1,12 +1,13 @@
-// A model is a list of layers. A LayerSpec says what a layer is called, what it holds and costs, and how to build it; only
-// the rank that owns it does.
+// A model is a list of layers. A LayerSpec says what a layer is called, what it holds and costs,
+// and how to build it; only the rank that owns it does.
 //
 //   std::vector<LayerSpec> model = gpt(config);
 //   std::unique_ptr<Layer> layer = model[3].build(options);
 //
-// Parameters have global names ("blocks.3.mlp.up.weight"), which do not depend on the split, and their initial values
-// depend on (seed, name) alone. A name that stands in several specs is a shared parameter: each owner has its own
-// gradient, and the runtime adds them up in the order of the layers.
+// Parameters have global names ("blocks.3.mlp.up.weight"), which do not depend on the split, and
+// their initial values depend on (seed, name) alone. A name that stands in several specs is a
+// shared parameter: each owner has its own gradient, and the runtime adds them up in the order of
+// the layers.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +35,8 @@ struct Parameter {
   torch::Tensor value;  // a leaf; its gradient is accumulated in fp32
 };
 
-// Weight gradients put off from BackwardInput to BackwardWeight. Null in a Context: they are computed at once.
+// Weight gradients put off from BackwardInput to BackwardWeight. Null in a Context: they are
+// computed at once.
 using WeightGradients = std::vector<std::function<void()>>;
 
 // What a forward needs to know besides its input.
@@ -42,8 +44,9 @@ struct Context {
   bool training = true;
   // The key of this forward's random draws, already mixed from (run seed, step, microbatch).
   std::uint64_t key = 0;
-  torch::Tensor targets;   // for the last layer; undefined: it returns logits
-  double loss_scale = 1;   // what the sum of token losses is multiplied by: 1 / valid tokens of the global batch
+  torch::Tensor targets;  // for the last layer; undefined: it returns logits
+  double loss_scale =
+      1;  // what the sum of token losses is multiplied by: 1 / valid tokens of the global batch
 };
 
 class Layer {

@@ -50,6 +50,11 @@ constexpr bool is_compute(Kind kind) {
   return kind <= Kind::BackwardWeight;
 }
 
+// ReduceGradients and Update belong to no microbatch.
+constexpr bool has_microbatch(Kind kind) {
+  return kind <= Kind::RecvBackward;
+}
+
 // "F", "B", "I", "W", "SEND_F", "RECV_F", "SEND_B", "RECV_B", "REDUCE_GRAD", "U".
 std::string_view kind_text(Kind kind);
 

@@ -31,7 +31,12 @@ struct Schedule {
   std::vector<std::vector<Action>> ranks;
 };
 
-// True where the schedule holds sends, receives or gradient reductions.
+// True where the schedule holds a send or a receive.
+bool has_transfers(const Schedule& schedule);
+
+// True where nothing is left for lower() to do but what it may leave out: the schedule holds sends
+// and receives, or gradient reductions where no tensor changes ranks. (PyTorch's compute-only GPipe
+// holds reductions and no send: that one is not lowered.)
 bool is_lowered(const Schedule& schedule);
 
 // PyTorch's CSV. Update actions are written too ("0U"); PyTorch knows none, so only asynchronous

@@ -25,8 +25,8 @@ struct Metrics {
   std::vector<RankMetrics> ranks;
   double start = 0;        // first start of all
   double makespan = 0;     // last end of all − first start of all
-  double cost = 0;         // the longest rank, from its own first start to its own last end (the
-                           // zero-bubble papers' figure)
+  double cost = 0;         // the longest rank, from the begin of its own first compute to its own
+                           // last end (the zero-bubble papers' figure)
   double ideal = 0;        // the longest sum of compute on one rank
   double bubble = 0;       // 1 − ideal / makespan
   double bubble_cost = 0;  // 1 − ideal / cost

@@ -23,6 +23,11 @@ struct Event {
   double transfer = 0;  // of end - start, after the wait: the message was on its way
 };
 
+// When the action itself begins: it has waited, and, if it computes, its message has come.
+inline double work_begin(const Event& event) {
+  return event.start + event.wait + (is_compute(event.action.kind) ? event.transfer : 0);
+}
+
 struct Timeline {
   std::string name;
   bool measured = false;                  // seconds of a real run; else the costs' unit

@@ -1,9 +1,11 @@
-// Everything a run is made of: one TOML file, read strictly, plus `--set section.key=value` and the daily flags.
+// Everything a run is made of: one TOML file, read strictly, plus `--set section.key=value` and the
+// daily flags.
 //
 //   Config config = read_config("configs/shakespeare.toml", {"train.steps=20"});
 //
-// Each key is documented in docs/configuration.md. Throws UsageError for an unknown key (file, line, section and the
-// nearest known key), a wrong type, a key given twice, and for values that do not fit one another, with the arithmetic.
+// Each key is documented in docs/configuration.md. Throws UsageError for an unknown key (file,
+// line, section and the nearest known key), a wrong type, a key given twice, and for values that do
+// not fit one another, with the arithmetic.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +19,9 @@
 namespace headrace {
 
 struct DataConfig {
-  std::vector<std::string> text;   // text files or patterns ("data/shakespeare/*.txt"), joined in name order
-  std::string tokens;              // or a token file made before
+  std::vector<std::string>
+      text;            // text files or patterns ("data/shakespeare/*.txt"), joined in name order
+  std::string tokens;  // or a token file made before
   std::string tokenizer = "byte";
   std::string cache = "data/cache";  // where token files made from text lie
   double validation = 0.05;          // share of the tokens, from the end, kept for validation
@@ -29,9 +32,9 @@ struct TrainConfig {
   std::int64_t epochs = 0;  // whole passes; the last batch of each may be smaller unless drop_last
   bool drop_last = false;
   // Any two of these give the third (0: not given): batch = microbatch × microbatches.
-  std::int64_t batch = 0;         // sequences in a global batch
-  std::int64_t microbatch = 0;    // sequences in a microbatch
-  std::int64_t microbatches = 0;  // microbatches in a global batch
+  std::int64_t batch = 0;           // sequences in a global batch
+  std::int64_t microbatch = 0;      // sequences in a microbatch
+  std::int64_t microbatches = 0;    // microbatches in a global batch
   std::string optimizer = "adamw";  // or "sgd"
   double learning_rate = 1e-3;
   double minimum_learning_rate = 0;  // what the cosine ends at
@@ -46,7 +49,8 @@ struct TrainConfig {
   std::uint64_t seed = 1;
   std::int64_t evaluate_every = 0;      // steps; 0: at the end only
   std::int64_t evaluate_sequences = 0;  // of the validation split; 0: all
-  std::int64_t evaluate_microbatch = 0;  // sequences in an evaluation's microbatch; 0: as in training
+  std::int64_t evaluate_microbatch =
+      0;  // sequences in an evaluation's microbatch; 0: as in training
 };
 
 struct PipelineConfig {
@@ -66,16 +70,19 @@ struct Config {
   DataConfig data;
   TrainConfig train;
   PipelineConfig pipeline;
-  std::string run_dir;     // where the run's files go; empty: runs/<name of the file>
-  bool timeline = false;   // write a trace of the run's last steps
+  std::string run_dir;    // where the run's files go; empty: runs/<name of the file>
+  bool timeline = false;  // write a trace of the run's last steps
 };
 
 // `settings` are "section.key=value", applied in order over the file's.
 Config read_config(const std::filesystem::path& file, const std::vector<std::string>& settings);
 // The same from text; `name` stands in messages for the file.
-Config parse_config(const std::string& toml, const std::string& name, const std::vector<std::string>& settings);
+Config parse_config(const std::string& toml,
+                    const std::string& name,
+                    const std::vector<std::string>& settings);
 
-// Derives the third of batch, microbatch and microbatches and checks all that can be checked without data or processes.
+// Derives the third of batch, microbatch and microbatches and checks all that can be checked
+// without data or processes.
 void resolve(Config& config);
 
 // The resolved configuration as a TOML file that repeats the run.
