@@ -38,10 +38,12 @@ std::string our_order(const json& record) {
     for (const std::string& text : split_text(row.get<std::string>(), ',')) {
       const std::size_t kind = text.find_first_of("FB") + 1;
       const std::size_t way = text.find_first_of("du");
-      // Later units of P microbatches have pipelines of their own there: the same ones, later.
-      const int number = std::stoi(text.substr(way + 1)) % (pipelines / 2);
-      Token token{text.substr(0, kind), std::stoi(text.substr(kind)),
-                  text[way] + std::to_string(number)};
+      // A later unit of P microbatches counts from 0 again, in pipelines numbered further.
+      const int number = std::stoi(text.substr(way + 1));
+      const int unit = number / (pipelines / 2);
+      Token token{text.substr(0, kind),
+                  std::stoi(text.substr(kind)) + unit * record.at("D").get<int>(),
+                  text[way] + std::to_string(number % (pipelines / 2))};
       auto& known = of_pipeline[token.pipeline];
       if (!std::ranges::count(known, token.microbatch)) known.push_back(token.microbatch);
       rows.back().push_back(token);
