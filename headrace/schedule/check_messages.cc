@@ -52,6 +52,9 @@ class Rendezvous {
       if (slot >= 0) done_[static_cast<std::size_t>(slot)] = 1;
     }
   }
+  void prefetch(int /*rank*/, Slot slot) const {
+    if (slot >= 0) __builtin_prefetch(&done_[static_cast<std::size_t>(slot)], 1);
+  }
 
  private:
   const Checks& checks_;

@@ -44,6 +44,9 @@ class Clock {
       if (slot >= 0) end_[static_cast<std::size_t>(slot)] = start + length;
     }
   }
+  void prefetch(int /*rank*/, Slot slot) const {
+    if (slot >= 0) __builtin_prefetch(&end_[static_cast<std::size_t>(slot)], 1);
+  }
   std::int64_t start(std::size_t rank, std::size_t at) const { return starts_[rank][at]; }
   std::int64_t end(std::size_t rank, std::size_t at) const { return ends_[rank][at]; }
 

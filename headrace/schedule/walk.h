@@ -6,6 +6,7 @@
 //   bool done(Slot) const;
 //   Slot blocked_by(int rank, std::size_t at) const;        // beyond what it needs; -1: by nothing
 //   void run(int rank, std::size_t at, std::size_t count);  // an action, or an overlapped pair
+//   void prefetch(int rank, Slot) const;                    // the slot is needed soon (or is -1)
 //
 // A rank runs until it is blocked, and whoever does what it waits for wakes it; so times must
 // follow from what is needed, not from the order of the calls, which is only a valid one.
@@ -70,6 +71,11 @@ Halt walk(const Schedule& schedule, const Dependencies& depend, State& state) {
         runnable.push_back(waiter);
       }
       at += count;
+      // With many ranks, each comes back to its list after all others: fetch what it needs then.
+      if (at + 8 < actions.size()) {
+        __builtin_prefetch(&actions[at + 8]);
+        state.prefetch(rank, depend.slot(actions[at + 4]));
+      }
     }
   }
   for (std::size_t rank = 0; rank < ranks; ++rank)

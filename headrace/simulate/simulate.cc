@@ -126,6 +126,14 @@ class Run {
     finish(rank, a, ready, ready.arrived + prices_.time(a));
   }
 
+  void prefetch(int rank, Slot slot) const {
+    if (slot >= 0) __builtin_prefetch(&at_[static_cast<std::size_t>(slot)], 1);
+    if constexpr (kRecord) {
+      const std::vector<Event>& events = events_[static_cast<std::size_t>(rank)];
+      __builtin_prefetch(events.data() + events.size() + 2, 1);
+    }
+  }
+
   Totals totals() const {
     Totals totals;
     for (const Rank& rank : ranks_) {
@@ -261,7 +269,7 @@ template <bool kRecord>
 Simulation run(const Schedule& schedule, const Costs& costs, Totals& totals) {
   require_places(schedule);
   if (costs.transfers_block && !has_transfers(schedule))
-    return run<kRecord>(lower(schedule), costs, totals);
+    return run<kRecord>(lower(schedule, Receives::Paired), costs, totals);
   const Dependencies depend(schedule);
   Run<kRecord> state(schedule, depend, costs);
   require_complete(schedule, depend, walk(schedule, depend, state));

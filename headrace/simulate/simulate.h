@@ -9,8 +9,8 @@
 // A compute-only schedule is taken as if every receive were posted in time. On a lowered one the
 // bytes flow once the receive is posted (latency runs from the send). With transfers_block, a send
 // and its receive occupy both ranks, from the time that both have come to them; a compute-only
-// schedule is lowered first. Where the lists hold none, updates and reductions with a cost come at
-// the end of each rank.
+// schedule is lowered first, with paired receives (lower.h). Where the lists hold none, updates and
+// reductions with a cost come at the end of each rank.
 //
 // Deterministic. Throws Error where the schedule cannot run, naming who waits for whom. Linear in
 // the number of actions.
