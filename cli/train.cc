@@ -1,7 +1,9 @@
 // headrace train FILE.toml: starts the local workers, or is one.
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -65,6 +67,14 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   const Layout layout = layout_of(config);
   lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
   return config;
+}
+
+// This program's command line, to run it anew as a worker.
+std::vector<std::string> own_arguments() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> arguments;
+  for (std::string argument; std::getline(file, argument, '\0');) arguments.push_back(argument);
+  return arguments;
 }
 
 // What makes this rank's errors those of the whole run: the first one is told once, by one rank.
@@ -169,9 +179,8 @@ void add_train(CLI::App& program) {
                    "section.key=value, over what the file says; may be repeated")
       ->type_size(1)
       ->allow_extra_args(false);
-  command->final_callback([flags, &program] {
-    (void)program;
-    const int code = train(*flags, program_arguments());
+  command->final_callback([flags] {
+    const int code = train(*flags, own_arguments());
     if (code != 0) throw CLI::RuntimeError(code);
   });
 }
