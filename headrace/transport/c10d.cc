@@ -109,7 +109,10 @@ void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
   } const clear{state, lock};
   if (done()) return;
   const auto broken = peer.broken();
-  if (!broken) check_running(state);
+  if (!broken || peer.ended()) check_running(state);
+  if (peer.ended())
+    throw PeerError(waiting.peer, cat("rank ", waiting.peer, " has ended, and rank ", state.rank,
+                                      " still waited ", to_string(waiting)));
   lock.unlock();
   if (broken) throw_closed(state, *board_, waiting, *broken);
   assert(!woken);
@@ -155,9 +158,7 @@ void C10d::flush() {
   Lock lock(state_->mutex);
   check_running(*state_);
   for (int peer = 0; peer < size(); ++peer)
-    if (peer != rank())
-      wait(lock, {peer, true, last_sent_},
-           [&] { return link(peer).all_sent() && !link(peer).broken(); });
+    if (peer != rank()) wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
 }
 
 void C10d::set_limit(double seconds) {
@@ -218,7 +219,10 @@ void C10d::agree_on_clock(const std::vector<Greeting>& greetings) {
 // A peer has ended when its connection closes, however it ends.
 void C10d::wait_for_the_others() {
   for (const auto& each : links_)
-    if (each) each->drain();
+    if (each) {
+      each->end();
+      each->drain();
+    }
   RunState& state = *state_;
   Lock lock(state.mutex);
   const auto all_gone = [&] {
