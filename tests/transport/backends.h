@@ -9,7 +9,9 @@
 
 #include <gtest/gtest.h>
 
+#include "headrace/transport/c10d.h"
 #include "headrace/transport/local.h"
+#include "headrace/transport/rendezvous.h"
 #include "headrace/transport/transport.h"
 
 namespace headrace {
@@ -24,6 +26,22 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
   return out << backend.name;
 }
 
+// Ranks that meet at a store and talk over Gloo, though they are threads of one process here.
+inline void run_c10d(int ranks, const std::function<void(Transport&)>& work) {
+  const Listening listening = listen_on_free_port();
+  run_ranks(
+      ranks,
+      [&](int rank) {
+        Rendezvous place;
+        place.rank = place.local_rank = rank;
+        place.size = place.local_size = ranks;
+        place.port = listening.port;
+        if (rank == 0) place.listen_fd = listening.fd;
+        return c10d_transport(place, 30);
+      },
+      work);
+}
+
 inline std::vector<Backend> backends() {
   return {
       {"local",
@@ -32,6 +50,7 @@ inline std::vector<Backend> backends() {
        [](int ranks, const std::function<void(Transport&)>& work) {
          run_ranks(ranks, work, {.delay = 0.01});
        }},
+      {"c10d", run_c10d},
   };
 }
 

@@ -1,0 +1,159 @@
+#include "cli/cases.h"
+
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/costs_file.h"
+#include "headrace/base/error.h"
+#include "headrace/base/file.h"
+#include "headrace/base/text.h"
+#include "headrace/schedule/costs.h"
+#include "headrace/schedule/generators.h"
+#include "headrace/schedule/schedule.h"
+
+namespace headrace {
+namespace {
+
+bool is_known(const std::string& name) {
+  for (const Generator& generator : generators()) {
+    if (generator.name == name) return true;
+  }
+  return false;
+}
+
+bool is_file(const std::string& name) {
+  if (is_known(name)) return false;
+  return name.find_first_of("/.") != std::string::npos || std::filesystem::exists(name);
+}
+
+std::vector<double> parse_numbers(const std::string& text, const std::string& what) {
+  std::vector<double> values;
+  for (const std::string& part : split_text(text, ',')) values.push_back(parse_number(part, what));
+  return values;
+}
+
+std::vector<double> three_numbers(const std::string& text, const std::string& what) {
+  std::vector<double> values = parse_numbers(text, what);
+  check_usage(values.size() == 3, what, " is '", text,
+              "'; it must be three numbers with commas between: forward, input gradient, weight "
+              "gradient");
+  return values;
+}
+
+}  // namespace
+
+void add_case_flags(CLI::App& command, CaseFlags& flags) {
+  command
+      .add_option("schedule", flags.names,
+                  "names (see `headrace show`) or CSV files; several with commas between")
+      ->delimiter(',')
+      ->type_name("NAME|FILE");
+  const auto text = [&](const char* name, std::string& value, const char* help) {
+    return command.add_option(name, value, help)->capture_default_str();
+  };
+  flags.sizes = {
+      text("--ranks", flags.ranks, "ranks, or a list"),
+      text("--microbatches", flags.microbatches, "microbatches in a global batch, or a list"),
+      text("--stages-per-rank", flags.stages_per_rank,
+           "stages on a rank, or a list; 0: the schedule's own number"),
+      command.add_option("--sequence-splits", flags.sequence_splits,
+                         "splits of each sequence (seq1f1b); 0: the schedule's own number"),
+      command.add_option("--group-size", flags.group_size,
+                         "microbatches in a group (gis); 0: the schedule's own number"),
+      command.add_option("--memory-limit", flags.memory_limit,
+                         "most activation memory of a rank, or a list by rank, in the unit of "
+                         "--activation-memory: for schedules that fit themselves to it"),
+  };
+  text("--costs", flags.costs,
+       "F,B,W: times of a stage's forward, input gradient and weight gradient in any unit; or a "
+       "TOML or JSON file with values by stage");
+  text("--activation-memory", flags.activation_memory,
+       "F,B,W: what each adds to its rank's activation memory");
+  const auto number = [&](const char* name, double& value, const char* help) {
+    command.add_option(name, value, help)->capture_default_str();
+  };
+  number("--latency", flags.times.latency, "time of a transfer between ranks");
+  number("--bandwidth", flags.times.bandwidth,
+         "bytes in a unit of time; 0: a transfer takes the latency alone");
+  number("--message-bytes", flags.times.message_bytes, "bytes of a transfer");
+  number("--overlapped-cost", flags.times.overlapped,
+         "time of an overlapped pair (DualPipe); below 0: the sum of the two");
+  number("--overhead", flags.times.overhead, "time added to every action that computes");
+  number("--recompute", flags.times.recompute, "share of the forward done again by the backward");
+  number("--reduce", flags.times.reduce, "time of a stage's gradient reduction, with replicas");
+  number("--update", flags.times.update, "time of a stage's optimizer step");
+  command.add_flag("--transfers-block", flags.times.transfers_block,
+                   "transfers occupy both ranks instead of overlapping their compute");
+}
+
+Costs costs_of(const CaseFlags& flags) {
+  Costs costs = flags.times;
+  check_usage((costs.bandwidth > 0) == (costs.message_bytes > 0),
+              "--bandwidth and --message-bytes belong together; give both or neither");
+  const std::vector<double> memory = three_numbers(flags.activation_memory, "--activation-memory");
+  costs.memory_forward = {memory[0]};
+  costs.memory_backward_input = {memory[1]};
+  costs.memory_backward_weight = {memory[2]};
+  if (flags.costs.find_first_not_of("0123456789.,+-eE ") != std::string::npos) {
+    read_costs(flags.costs, costs);
+    return costs;
+  }
+  const std::vector<double> times = three_numbers(flags.costs, "--costs");
+  costs.forward = {times[0]};
+  costs.backward_input = {times[1]};
+  costs.backward_weight = {times[2]};
+  return costs;
+}
+
+std::vector<Schedule> cases_of(const CaseFlags& flags, const Costs& costs) {
+  std::vector<Schedule> cases;
+  std::vector<std::string> refusals;
+  GeneratorOptions options = {
+      .group_size = flags.group_size, .sequence_splits = flags.sequence_splits, .costs = costs};
+  if (!flags.memory_limit.empty())
+    options.memory_limit = parse_numbers(flags.memory_limit, "--memory-limit");
+  for (const std::string& name : flags.names) {
+    if (is_file(name)) {
+      for (const CLI::Option* size : flags.sizes)
+        check_usage(size->empty(), size->get_name(), " is decided by the file ", name,
+                    "; leave it out");
+      cases.push_back(parse_csv(read_file(name), name));
+      continue;
+    }
+    for (const int ranks : parse_list(flags.ranks, "--ranks")) {
+      for (const int stages : parse_list(flags.stages_per_rank, "--stages-per-rank")) {
+        for (const int microbatches : parse_list(flags.microbatches, "--microbatches")) {
+          options.ranks = ranks;
+          options.stages_per_rank = stages;
+          options.microbatches = microbatches;
+          try {
+            cases.push_back(generate(name, options));
+          } catch (const UsageError& error) {
+            if (!is_known(name)) throw;
+            refusals.emplace_back(error.what());
+          }
+        }
+      }
+    }
+  }
+  check_usage(!cases.empty() || refusals.empty(), join_text(refusals, "; "));
+  for (const std::string& refusal : refusals) note("left out: " + refusal);
+  return cases;
+}
+
+std::string heading(const std::string& command, const std::string& options) {
+  return cat("# headrace ", HEADRACE_VERSION, " ", command, "\n# ", options, "\n");
+}
+
+void note(const std::string& text) {
+  std::cerr << text << "\n";
+}
+
+}  // namespace headrace
