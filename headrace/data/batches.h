@@ -6,8 +6,9 @@
 // numbers run on over epochs, so that a batch may cross an end.
 //
 //   Batches training(file, 0, split, 256, seed);
-//   Batch batch = training.samples_at(step * 32, 32);      // 32 rows, the same wherever it is
-//   called
+//   Batch batch = training.samples_at(step * 32, 32);  // 32 rows, the same wherever it is called
+//
+// Threads may share one. What is left of a range after its last whole sample is not used.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +23,7 @@ namespace headrace {
 
 struct Batch {
   torch::Tensor inputs;   // [rows, context] int64
-  torch::Tensor targets;  // [rows, context] int64; -100 where there is nothing to predict
+  torch::Tensor targets;  // [rows, context] int64
 };
 
 class Batches {
@@ -42,7 +43,6 @@ class Batches {
   Batch in_order(std::int64_t first, std::int64_t rows) const;
 
  private:
-  torch::Tensor row(std::int64_t sample) const;
   Batch gather(const std::vector<std::int64_t>& order) const;
 
   std::shared_ptr<const TokenFile> file_;

@@ -2,7 +2,7 @@
 // and how to build it; only the rank that owns it does.
 //
 //   std::vector<LayerSpec> model = gpt(config);
-//   std::unique_ptr<Layer> layer = model[3].build(options);
+//   std::unique_ptr<Layer> layer = model[3].build({.seed = 1});
 //
 // Parameters have global names ("blocks.3.mlp.up.weight"), which do not depend on the split, and
 // their initial values depend on (seed, name) alone. A name that stands in several specs is a
@@ -14,6 +14,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <torch/torch.h>
@@ -27,37 +28,67 @@ struct ParameterSpec {
   std::vector<std::int64_t> shape;
   double mean = 0;       // of the normal distribution it starts from
   double deviation = 0;  // 0: starts as the constant `mean`
+
   std::int64_t elements() const;
 };
 
 struct Parameter {
   ParameterSpec spec;
-  torch::Tensor value;  // a leaf; its gradient is accumulated in fp32
+  torch::Tensor value;  // a leaf; its gradient is accumulated in place
 };
 
-// Weight gradients put off from BackwardInput to BackwardWeight. Null in a Context: they are
-// computed at once.
-using WeightGradients = std::vector<std::function<void()>>;
+// Weight gradients, computed at once or put off: BackwardInput defers them, BackwardWeight runs
+// what was deferred. The same kernels run in either case, so that split and unsplit backward agree
+// to the bit.
+class WeightGradients {
+ public:
+  using Work = std::function<void()>;
+
+  void defer(bool yes) { deferring_ = yes; }
+  void add(Work work) {
+    if (deferring_)
+      pending_.push_back(std::move(work));
+    else
+      work();
+  }
+  std::vector<Work> take() { return std::exchange(pending_, {}); }
+
+ private:
+  bool deferring_ = false;
+  std::vector<Work> pending_;
+};
 
 // What a forward needs to know besides its input.
 struct Context {
   bool training = true;
   // The key of this forward's random draws, already mixed from (run seed, step, microbatch).
   std::uint64_t key = 0;
-  torch::Tensor targets;  // for the last layer; undefined: it returns logits
-  double loss_scale =
-      1;  // what the sum of token losses is multiplied by: 1 / valid tokens of the global batch
+  // For the last layer: [rows, context] int64, -100 where there is nothing to predict. Undefined:
+  // it returns logits.
+  torch::Tensor targets;
+  double loss_scale = 1;                        // 1 / valid tokens of the global batch
+  WeightGradients* weight_gradients = nullptr;  // null: weight gradients are computed at once
 };
 
 class Layer {
  public:
-  Layer() = default;
+  explicit Layer(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {}
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
   virtual ~Layer() = default;
 
+  // The last layer, given targets, returns {loss, correct}: the scaled loss to start the backward
+  // from (0-dim, double) and, outside training, how many tokens were predicted right (0-dim,
+  // int64).
   virtual Tensors forward(const Tensors& inputs, const Context& context) = 0;
-  virtual std::vector<Parameter>& parameters() = 0;
+
+  std::vector<Parameter>& parameters() { return parameters_; }
+
+ protected:
+  torch::Tensor& parameter(std::size_t index) { return parameters_[index].value; }
+
+ private:
+  std::vector<Parameter> parameters_;
 };
 
 struct BuildOptions {
@@ -65,11 +96,21 @@ struct BuildOptions {
   torch::Device device = torch::kCPU;
 };
 
-// Estimates for one sequence (not one token), forward only.
+// Builds the parameters with their initial values, which depend on (seed, name) alone: they are
+// drawn on the CPU.
+std::vector<Parameter> make_parameters(const std::vector<ParameterSpec>& specs,
+                                       const BuildOptions& options);
+
+// Estimates for one sequence, forward only.
 struct LayerCost {
   double flops = 0;             // of matrix products; a backward costs twice this
+  double moved_bytes = 0;       // read and written by all that is no matrix product
   double activation_bytes = 0;  // held from forward to backward
   double boundary_bytes = 0;    // of the output
+
+  // What a stage is balanced by: matrix products and memory traffic in one unit, at the 10
+  // operations a byte that a CPU core and a GPU alike take within a factor of two.
+  double weight() const { return flops + 10 * moved_bytes; }
 };
 
 struct LayerSpec {
@@ -79,5 +120,8 @@ struct LayerSpec {
   LayerCost cost;
   std::function<std::unique_ptr<Layer>(const BuildOptions&)> build;
 };
+
+// Of the whole model; a shared parameter counts once.
+std::int64_t parameter_count(const std::vector<LayerSpec>& model);
 
 }  // namespace headrace

@@ -44,6 +44,24 @@ Schedule generate(std::string_view name, const GeneratorOptions& options);
 
 Schedule gpipe(int ranks, int microbatches);
 Schedule one_f_one_b(int ranks, int microbatches);
+Schedule eager_1f1b(const GeneratorOptions& options);
+Schedule interleaved(const GeneratorOptions& options);
+Schedule breadth_first(const GeneratorOptions& options);
+Schedule zb_h1(const GeneratorOptions& options);
+Schedule zb_h2(const GeneratorOptions& options);
+Schedule zb_auto(const GeneratorOptions& options);
+Schedule zb_v(const GeneratorOptions& options);
+Schedule v_half(const GeneratorOptions& options);
+Schedule v_min(const GeneratorOptions& options);
+Schedule v_adaptive(const GeneratorOptions& options);
+Schedule one_f_one_b_v(const GeneratorOptions& options);
+Schedule grouped_interleaved(const GeneratorOptions& options);
+Schedule dualpipe(const GeneratorOptions& options);
+Schedule dualpipe_v(const GeneratorOptions& options);
+Schedule chimera(const GeneratorOptions& options);
+Schedule seq1f1b(const GeneratorOptions& options);
+Schedule pipedream(const GeneratorOptions& options);
+Schedule pipedream_2bw(const GeneratorOptions& options);
 // Forwards alone, for evaluation: stage s of P on rank s of `placement`, microbatches in ascending
 // order.
 Schedule forward_only(const Placement& placement, int microbatches);

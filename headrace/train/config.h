@@ -2,6 +2,7 @@
 // daily flags.
 //
 //   Config config = read_config("configs/shakespeare.toml", {"train.steps=20"});
+//   resolve(config);
 //
 // Each key is documented in docs/configuration.md. Throws UsageError for an unknown key (file,
 // line, section and the nearest known key), a wrong type, a key given twice, and for values that do
@@ -11,7 +12,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "headrace/model/gpt.h"
@@ -19,10 +19,9 @@
 namespace headrace {
 
 struct DataConfig {
-  std::vector<std::string>
-      text;            // text files or patterns ("data/shakespeare/*.txt"), joined in name order
-  std::string tokens;  // or a token file made before
-  std::string tokenizer = "byte";
+  std::vector<std::string> text;     // text files or patterns ("data/shakespeare/*.txt")
+  std::string tokens;                // or a token file made before
+  std::string tokenizer = "byte";    // for text
   std::string cache = "data/cache";  // where token files made from text lie
   double validation = 0.05;          // share of the tokens, from the end, kept for validation
 };
@@ -47,14 +46,13 @@ struct TrainConfig {
   double momentum = 0;  // sgd
   double clip = 1.0;    // greatest gradient norm over all stages; 0: none
   std::uint64_t seed = 1;
-  std::int64_t evaluate_every = 0;      // steps; 0: at the end only
-  std::int64_t evaluate_sequences = 0;  // of the validation split; 0: all
-  std::int64_t evaluate_microbatch =
-      0;  // sequences in an evaluation's microbatch; 0: as in training
+  std::int64_t evaluate_every = 0;       // steps; 0: at the end only
+  std::int64_t evaluate_sequences = 0;   // of the validation split; 0: all
+  std::int64_t evaluate_microbatch = 0;  // sequences in an evaluation's microbatch; 0: as training
 };
 
 struct PipelineConfig {
-  int ranks = 0;  // 0: the number of processes under a launcher, else 2
+  int ranks = 0;  // 0: as many as `balance` says, or the number of processes under a launcher, or 2
   std::string schedule = "1f1b";
   int stages_per_rank = 1;
   std::vector<int> balance;        // transformer blocks a stage
@@ -70,11 +68,13 @@ struct Config {
   DataConfig data;
   TrainConfig train;
   PipelineConfig pipeline;
-  std::string run_dir;    // where the run's files go; empty: runs/<name of the file>
-  bool timeline = false;  // write a trace of the run's last steps
+  std::string run_dir;    // flag only: where the run's files go; empty: runs/<name of the file>
+  bool timeline = false;  // flag only: write a trace of the run's last steps
 };
 
-// `settings` are "section.key=value", applied in order over the file's.
+// `settings` are "section.key=value", applied in order over the file's. A setting replaces what the
+// file says instead of it: train.epochs the file's train.steps, pipeline.split its
+// pipeline.balance, data.tokens its data.text, and the reverse.
 Config read_config(const std::filesystem::path& file, const std::vector<std::string>& settings);
 // The same from text; `name` stands in messages for the file.
 Config parse_config(const std::string& toml,
@@ -82,10 +82,10 @@ Config parse_config(const std::string& toml,
                     const std::vector<std::string>& settings);
 
 // Derives the third of batch, microbatch and microbatches and checks all that can be checked
-// without data or processes.
+// without data or processes. May be called again, as when `ranks` has become known.
 void resolve(Config& config);
 
-// The resolved configuration as a TOML file that repeats the run.
+// The configuration as a TOML file that repeats the run.
 std::string to_toml(const Config& config);
 
 }  // namespace headrace

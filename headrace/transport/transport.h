@@ -1,10 +1,9 @@
 // Moves tensors between the ranks of one run. One interface, two implementations: `local` (ranks
 // are threads of one process) and `c10d` (processes; TCPStore + Gloo, on CUDA NCCL).
 //
-//   auto arrival = transport.receive(0, label);              // posted; returns at once
-//   transport.send(2, label, {output});                      // started; keeps the tensors until
-//   they are gone Message message = arrival->wait();                       // blocks, at most the
-//   limit
+//   auto arrival = transport.receive(0, label);   // posted; returns at once
+//   transport.send(2, label, {output});           // started; the tensors are kept until they left
+//   Message message = arrival->wait();            // blocks, at most the limit
 //
 // For every ordered pair of ranks messages arrive in the order sent, and receives must be posted in
 // that order: both ends state the label, and a difference is an Error that gives both, never a

@@ -1,0 +1,188 @@
+// headrace train FILE.toml: starts the local workers, or is one.
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <torch/torch.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "headrace/base/error.h"
+#include "headrace/runtime/memory.h"
+#include "headrace/train/config.h"
+#include "headrace/train/launch.h"
+#include "headrace/train/loop.h"
+#include "headrace/train/status.h"
+#include "headrace/train/worker.h"
+#include "headrace/transport/c10d.h"
+#include "headrace/transport/rendezvous.h"
+
+namespace headrace {
+namespace {
+
+struct Flags {
+  std::string file;
+  std::vector<std::string> settings;
+  std::string ranks, schedule, microbatches, steps, threads;
+  std::string run_dir;
+  bool timeline = false;
+};
+
+Config configuration(const Flags& flags, const std::optional<Rendezvous>& place) {
+  std::vector<std::string> settings = flags.settings;
+  const auto flag = [&](const std::string& key, const std::string& value) {
+    if (!value.empty()) settings.push_back(key + "=" + value);
+  };
+  flag("pipeline.ranks", flags.ranks);
+  flag("pipeline.schedule", flags.schedule);
+  flag("train.microbatches", flags.microbatches);
+  flag("train.steps", flags.steps);
+  flag("pipeline.threads", flags.threads);
+  Config config = read_config(flags.file, settings);
+  config.run_dir = flags.run_dir;
+  config.timeline = flags.timeline;
+  int& ranks = config.pipeline.ranks;
+  if (ranks == 0) ranks = place ? place->size : 2;
+  if (place && place->size != ranks) {
+    check_usage(place->size > ranks, place->launcher, " started ", place->size,
+                " processes, but pipeline.ranks is ", ranks, ": start ", ranks, ", or use --ranks ",
+                place->size);
+    check_usage(false, place->launcher, " started ", place->size, " processes: ", place->size,
+                " processes / ", ranks, " stages leaves ", place->size % ranks,
+                ", and one pipeline takes ", ranks, ": start ", ranks, ", or use --ranks ",
+                place->size);
+  }
+  if (config.pipeline.threads == 0)
+    config.pipeline.threads = std::max(1, available_cores() / ranks);
+  resolve(config);
+  // All that can be refused before any process or network starts.
+  const Layout layout = layout_of(config);
+  lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
+  return config;
+}
+
+// This program's command line, to run it anew as a worker.
+std::vector<std::string> own_arguments() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> arguments;
+  for (std::string argument; std::getline(file, argument, '\0');) arguments.push_back(argument);
+  return arguments;
+}
+
+// What makes this rank's errors those of the whole run: the first one is told once, by one rank.
+[[noreturn]] void end_failed(Transport* transport,
+                             const std::exception& error,
+                             int rank,
+                             int exit_code) {
+  const auto* peer = dynamic_cast<const PeerError*>(&error);
+  const int at_fault = peer != nullptr ? peer->peer : rank;
+  std::string text = error.what();
+  bool mine = true;
+  if (transport != nullptr) {
+    const Failure failure = transport->fail(at_fault, text);
+    mine = failure.reported_here;
+  }
+  // Our launcher picks the cause among all reports; other launchers show whatever is printed.
+  if (mine || is_worker()) report_error(text, at_fault, exit_code);
+  std::cout.flush();
+  // Not exit(): a transport that has failed has threads that may never end.
+  _exit(exit_code);
+}
+
+int work(const Config& config, const Rendezvous& place, const std::string& name) {
+  torch::set_num_threads(config.pipeline.threads);
+  install_memory_accounts();
+  StatusPage page = StatusPage::from_environment(place.size);
+  page.note_phase(place.rank, Phase::Starting);
+  std::unique_ptr<Transport> transport;
+  try {
+    transport = c10d_transport(place, config.pipeline.start_limit);
+    page.note_phase(place.rank, Phase::Loading);
+    std::optional<Console> console;
+    if (place.rank == 0) console.emplace(std::cout, isatty(STDOUT_FILENO) == 1);
+    TrainingHooks hooks;
+    hooks.console = console ? &*console : nullptr;
+    hooks.name = name;
+    hooks.stop_requested = stop_requested;
+    std::int64_t noted = -1;
+    hooks.on_action = [&](std::int64_t step, const Action& action) {
+      if (step != noted) {
+        page.note_phase(place.rank, Phase::Training);
+        page.note_step(place.rank, step + 1);
+        noted = step;
+      }
+      page.note_stage(place.rank, action.stage);
+      page.note_action(place.rank, to_string(action));
+    };
+    const TrainingResult result = run_training(config, *transport, hooks);
+    page.note_phase(place.rank, Phase::Ending);
+    transport.reset();
+    return result.stopped ? kStoppedExit : 0;
+  } catch (const UsageError& error) {
+    end_failed(transport.get(), error, place.rank, 2);
+  } catch (const std::exception& error) {
+    end_failed(transport.get(), error, place.rank, 1);
+  }
+}
+
+int train(const Flags& flags, const std::vector<std::string>& arguments) {
+  bind_to_launcher();
+  const std::optional<Rendezvous> place = rendezvous_from_environment();
+  if (place) install_stop_handler();
+  Config config;
+  try {
+    config = configuration(flags, place);
+  } catch (const UsageError&) {
+    // Under a launcher every process finds the same fault: one says so.
+    if (place && place->rank > 0) return 2;
+    throw;
+  }
+  const std::string name = std::filesystem::path(flags.file).stem().string();
+  if (place) return work(config, *place, name);
+  const Listening listening = listen_on_free_port();
+  return launch({.workers = config.pipeline.ranks,
+                 .arguments = arguments,
+                 .port = listening.port,
+                 .listen_fd = listening.fd,
+                 .threads = config.pipeline.threads});
+}
+
+}  // namespace
+
+void add_train(CLI::App& program) {
+  auto flags = std::make_shared<Flags>();
+  CLI::App* command = program.add_subcommand("train", "Train a model over pipeline stages");
+  command
+      ->add_option("file", flags->file,
+                   "configuration (TOML); docs/configuration.md lists its keys")
+      ->required();
+  command->add_option("--ranks", flags->ranks, "ranks of the pipeline (default: the file's, or 2)");
+  command->add_option("--schedule", flags->schedule, "schedule (default: the file's, or 1f1b)");
+  command->add_option("--microbatches", flags->microbatches,
+                      "microbatches in a global batch (default: the file's)");
+  command->add_option("--steps", flags->steps, "steps to train (default: the file's)");
+  command->add_option("--threads", flags->threads, "threads a rank (default: cores ÷ ranks)");
+  command->add_option("--run-dir", flags->run_dir,
+                      "folder of the run's files (default: runs/<name of the file>)");
+  command->add_flag("--timeline", flags->timeline,
+                    "write timeline.json, a trace of the last step for Perfetto");
+  command
+      ->add_option("--set", flags->settings,
+                   "section.key=value, over what the file says; may be repeated")
+      ->type_size(1)
+      ->allow_extra_args(false);
+  command->final_callback([flags] {
+    const int code = train(*flags, own_arguments());
+    if (code != 0) throw CLI::RuntimeError(code);
+  });
+}
+
+}  // namespace headrace

@@ -1,0 +1,216 @@
+#include "headrace/model/gpt.h"
+
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "headrace/base/error.h"
+#include "headrace/base/keyed.h"
+#include "headrace/model/linear.h"
+
+namespace headrace {
+namespace {
+
+using torch::Tensor;
+
+constexpr double kInitialDeviation = 0.02;  // GPT-2's
+constexpr double kFloatBytes = 4;
+
+Tensor maybe_dropout(const Tensor& x, double p, const Context& context, const std::string& layer) {
+  return context.training && p > 0 ? keyed_dropout(x, p, keyed(context.key, layer)) : x;
+}
+
+Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  return torch::layer_norm(x, {x.size(-1)}, weight, bias);
+}
+
+class EmbeddingLayer : public Layer {
+ public:
+  EmbeddingLayer(std::vector<Parameter> parameters, double p)
+      : Layer(std::move(parameters)), p_(p) {}
+
+  Tensors forward(const Tensors& inputs, const Context& context) override {
+    const Tensor x = embed(inputs[0], parameter(0), parameter(1), context.weight_gradients);
+    return {maybe_dropout(x, p_, context, "embedding")};
+  }
+
+ private:
+  double p_;
+};
+
+class AttentionLayer : public Layer {
+ public:
+  AttentionLayer(std::vector<Parameter> parameters, std::string name, int heads, double p)
+      : Layer(std::move(parameters)), name_(std::move(name)), heads_(heads), p_(p) {}
+
+  Tensors forward(const Tensors& inputs, const Context& context) override {
+    const Tensor& x = inputs[0];
+    const std::int64_t rows = x.size(0), length = x.size(1), width = x.size(2);
+    const Tensor normed = layer_norm(x, parameter(0), parameter(1));
+    const Tensor qkv = linear(normed, parameter(2), parameter(3), context.weight_gradients);
+    Tensors parts = qkv.split(width, 2);
+    for (Tensor& part : parts)
+      part = part.view({rows, length, heads_, width / heads_}).transpose(1, 2);
+    Tensor mixed = torch::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, 0.0, true);
+    mixed = mixed.transpose(1, 2).reshape({rows, length, width});
+    const Tensor out = linear(mixed, parameter(4), parameter(5), context.weight_gradients);
+    return {x + maybe_dropout(out, p_, context, name_)};
+  }
+
+ private:
+  std::string name_;
+  std::int64_t heads_;
+  double p_;
+};
+
+class MlpLayer : public Layer {
+ public:
+  MlpLayer(std::vector<Parameter> parameters, std::string name, double p)
+      : Layer(std::move(parameters)), name_(std::move(name)), p_(p) {}
+
+  Tensors forward(const Tensors& inputs, const Context& context) override {
+    const Tensor& x = inputs[0];
+    const Tensor normed = layer_norm(x, parameter(0), parameter(1));
+    const Tensor up = linear(normed, parameter(2), parameter(3), context.weight_gradients);
+    const Tensor down =
+        linear(torch::gelu(up, "tanh"), parameter(4), parameter(5), context.weight_gradients);
+    return {x + maybe_dropout(down, p_, context, name_)};
+  }
+
+ private:
+  std::string name_;
+  double p_;
+};
+
+class HeadLayer : public Layer {
+ public:
+  using Layer::Layer;
+
+  Tensors forward(const Tensors& inputs, const Context& context) override {
+    const Tensor normed = layer_norm(inputs[0], parameter(0), parameter(1));
+    if (!context.targets.defined()) return {torch::matmul(normed, parameter(2).t())};
+    const HeadResult result =
+        linear_cross_entropy(normed, parameter(2), context.targets, context.loss_scale,
+                             !context.training, context.weight_gradients);
+    return {result.loss, result.correct};
+  }
+};
+
+void require_sizes(const GptConfig& config) {
+  const auto positive = [](int value, const char* name) {
+    check_usage(value >= 1, "model.", name, " is ", value, "; it must be 1 or more");
+  };
+  positive(config.layers, "layers");
+  positive(config.width, "width");
+  positive(config.heads, "heads");
+  positive(config.context, "context");
+  positive(config.vocabulary, "vocabulary");
+  check_usage(config.width % config.heads == 0, "model.width ", config.width,
+              " is not a multiple of model.heads ", config.heads,
+              ": each head takes width / heads; the nearest width that fits is ",
+              (config.width / config.heads + 1) * config.heads);
+  check_usage(config.dropout >= 0 && config.dropout < 1, "model.dropout is ", config.dropout,
+              "; it must be at least 0 and below 1");
+}
+
+// A layer's two norm parameters and its two linear layers, in the order the layers' forwards read
+// them.
+std::vector<ParameterSpec> half_parameters(const std::string& name,
+                                           const char* first,
+                                           std::int64_t inner,
+                                           const char* second,
+                                           const GptConfig& config) {
+  const std::int64_t width = config.width;
+  const std::int64_t second_in = std::string(second) == "out" ? width : inner;
+  // The projections back into the residual stream start smaller, by the number of additions to it.
+  const double residual = kInitialDeviation / std::sqrt(2.0 * config.layers);
+  return {{name + ".norm.weight", {width}, 1, 0},
+          {name + ".norm.bias", {width}, 0, 0},
+          {name + "." + first + ".weight", {inner, width}, 0, kInitialDeviation},
+          {name + "." + first + ".bias", {inner}, 0, 0},
+          {name + "." + second + ".weight", {width, second_in}, 0, residual},
+          {name + "." + second + ".bias", {width}, 0, 0}};
+}
+
+LayerSpec embedding_spec(const GptConfig& config) {
+  const double values = static_cast<double>(config.context) * config.width;
+  LayerSpec spec;
+  spec.name = "embedding";
+  spec.parameters = {
+      {"embedding.weight", {config.vocabulary, config.width}, 0, kInitialDeviation},
+      {"embedding.position.weight", {config.context, config.width}, 0, kInitialDeviation}};
+  spec.cost = {0, 4 * values * kFloatBytes, 0, values * kFloatBytes};
+  spec.build = [parameters = spec.parameters, p = config.dropout](const BuildOptions& options) {
+    return std::make_unique<EmbeddingLayer>(make_parameters(parameters, options), p);
+  };
+  return spec;
+}
+
+LayerSpec attention_spec(const GptConfig& config, int block) {
+  const double tokens = config.context, width = config.width;
+  LayerSpec spec;
+  spec.name = "blocks." + std::to_string(block) + ".attention";
+  spec.block = block;
+  spec.parameters = half_parameters(spec.name, "qkv", 3LL * config.width, "out", config);
+  // The causal mask leaves half of the two score products.
+  spec.cost = {8 * tokens * width * width + 2 * tokens * tokens * width,
+               16 * tokens * width * kFloatBytes, 7 * tokens * width * kFloatBytes,
+               tokens * width * kFloatBytes};
+  spec.build = [parameters = spec.parameters, name = spec.name,
+                config](const BuildOptions& options) {
+    return std::make_unique<AttentionLayer>(make_parameters(parameters, options), name,
+                                            config.heads, config.dropout);
+  };
+  return spec;
+}
+
+LayerSpec mlp_spec(const GptConfig& config, int block) {
+  const double tokens = config.context, width = config.width;
+  LayerSpec spec;
+  spec.name = "blocks." + std::to_string(block) + ".mlp";
+  spec.block = block;
+  spec.parameters = half_parameters(spec.name, "up", 4LL * config.width, "down", config);
+  spec.cost = {16 * tokens * width * width, 16 * tokens * width * kFloatBytes,
+               10 * tokens * width * kFloatBytes, tokens * width * kFloatBytes};
+  spec.build = [parameters = spec.parameters, name = spec.name,
+                config](const BuildOptions& options) {
+    return std::make_unique<MlpLayer>(make_parameters(parameters, options), name, config.dropout);
+  };
+  return spec;
+}
+
+LayerSpec head_spec(const GptConfig& config) {
+  const double tokens = config.context, width = config.width, vocabulary = config.vocabulary;
+  LayerSpec spec;
+  spec.name = "head";
+  spec.parameters = {{"head.norm.weight", {config.width}, 1, 0},
+                     {"head.norm.bias", {config.width}, 0, 0},
+                     {config.tied ? "embedding.weight" : "head.weight",
+                      {config.vocabulary, config.width},
+                      0,
+                      kInitialDeviation}};
+  spec.cost = {2 * tokens * width * vocabulary, (2 * width + 3 * vocabulary) * tokens * kFloatBytes,
+               (2 * width + vocabulary) * tokens * kFloatBytes, 0};
+  spec.build = [parameters = spec.parameters](const BuildOptions& options) {
+    return std::make_unique<HeadLayer>(make_parameters(parameters, options));
+  };
+  return spec;
+}
+
+}  // namespace
+
+std::vector<LayerSpec> gpt(const GptConfig& config) {
+  require_sizes(config);
+  std::vector<LayerSpec> model = {embedding_spec(config)};
+  for (int block = 0; block < config.layers; ++block) {
+    model.push_back(attention_spec(config, block));
+    model.push_back(mlp_spec(config, block));
+  }
+  model.push_back(head_spec(config));
+  return model;
+}
+
+}  // namespace headrace

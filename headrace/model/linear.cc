@@ -1,0 +1,193 @@
+#include "headrace/model/linear.h"
+
+#include <cstdint>
+#include <utility>
+
+namespace headrace {
+namespace {
+
+using torch::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+void add_weight_gradient(WeightGradients* sink, WeightGradients::Work work) {
+  if (sink != nullptr)
+    sink->add(std::move(work));
+  else
+    work();
+}
+
+// The gradient to add to: made on first use, so that a layer outside the runtime works too.
+Tensor gradient_of(const Tensor& parameter) {
+  if (!parameter.grad().defined()) parameter.mutable_grad() = torch::zeros_like(parameter);
+  return parameter.grad();
+}
+
+Tensor rows_of(const Tensor& x) {
+  return x.reshape({-1, x.size(-1)});
+}
+
+class LinearFunction : public torch::autograd::Function<LinearFunction> {
+ public:
+  static Variable forward(AutogradContext* context,
+                          const Variable& x,
+                          const Variable& weight,
+                          const Variable& bias,
+                          WeightGradients* sink) {
+    context->save_for_backward({x, weight, bias});
+    context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
+    std::vector<std::int64_t> shape = x.sizes().vec();
+    shape.back() = weight.size(0);
+    return torch::addmm(bias, rows_of(x), weight.t()).view(shape);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const Tensor& x = saved[0];
+    const Tensor& weight = saved[1];
+    const Tensor& bias = saved[2];
+    auto* sink = reinterpret_cast<WeightGradients*>(context->saved_data["sink"].toInt());
+    const Tensor dy = rows_of(gradients[0]);
+    if (weight.requires_grad() || bias.requires_grad()) {
+      add_weight_gradient(sink, [dy, x, weight, bias] {
+        const torch::NoGradGuard no_grad;
+        if (weight.requires_grad()) gradient_of(weight).addmm_(dy.t(), rows_of(x));
+        if (bias.requires_grad()) gradient_of(bias).add_(dy.sum(0));
+      });
+    }
+    Tensor dx;
+    if (context->needs_input_grad(0)) dx = torch::mm(dy, weight).view(x.sizes());
+    return {dx, Variable(), Variable(), Variable()};
+  }
+};
+
+class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
+ public:
+  static Variable forward(AutogradContext* context,
+                          const Variable& ids,
+                          const Variable& table,
+                          const Variable& positions,
+                          WeightGradients* sink) {
+    context->save_for_backward({ids, table, positions});
+    context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
+    Tensor out =
+        table.index_select(0, ids.reshape(-1)).view({ids.size(0), ids.size(1), table.size(1)});
+    return out.add_(positions.slice(0, 0, ids.size(1)));
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    auto* sink = reinterpret_cast<WeightGradients*>(context->saved_data["sink"].toInt());
+    add_weight_gradient(
+        sink, [dy = gradients[0], ids = saved[0], table = saved[1], positions = saved[2]] {
+          const torch::NoGradGuard no_grad;
+          if (table.requires_grad()) gradient_of(table).index_add_(0, ids.reshape(-1), rows_of(dy));
+          if (positions.requires_grad())
+            gradient_of(positions).slice(0, 0, ids.size(1)).add_(dy.sum(0));
+        });
+    return {Variable(), Variable(), Variable(), Variable()};
+  }
+};
+
+class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFunction> {
+ public:
+  static variable_list forward(AutogradContext* context,
+                               const Variable& x,
+                               const Variable& weight,
+                               const Tensor& targets,
+                               double scale,
+                               bool count_correct,
+                               WeightGradients* sink) {
+    const Tensor labels = targets.reshape(-1);
+    const Tensor valid = labels.ne(-100);
+    const Tensor index = labels.clamp_min(0).unsqueeze(1);
+    Tensor logits = torch::mm(rows_of(x), weight.t());
+    const Tensor chosen = logits.gather(1, index).squeeze(1);
+    const Tensor highest = logits.amax(1);
+    const Tensor correct =
+        count_correct ? logits.argmax(1).eq(labels).sum() : torch::zeros({}, torch::kInt64);
+    // From here on the buffer holds probabilities. The likeliest has exp(0) / sum, which gives the
+    // sum back.
+    torch::softmax_out(logits, logits, 1);
+    const Tensor log_sum = logits.amax(1).log().neg_();
+    const Tensor losses = (log_sum + highest - chosen).mul_(valid);
+    context->mark_non_differentiable({correct});
+    const Tensor loss = losses.sum(torch::kFloat64).mul_(scale);
+    // d loss / d logits = probabilities − one at the target; the scale and the valid mask go on the
+    // small side.
+    logits.scatter_add_(1, index, torch::full_like(chosen, -1).unsqueeze(1));
+    context->save_for_backward(
+        {x, weight, logits, valid.to(x.scalar_type()).mul_(scale).unsqueeze(1)});
+    context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
+    return {loss, correct};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const variable_list saved = context->get_saved_variables();
+    const Tensor& x = saved[0];
+    const Tensor& weight = saved[1];
+    const Tensor& error = saved[2];
+    auto* sink = reinterpret_cast<WeightGradients*>(context->saved_data["sink"].toInt());
+    const Tensor row_scale = saved[3] * gradients[0].to(x.scalar_type());
+    if (weight.requires_grad()) {
+      add_weight_gradient(sink, [error, x, weight, row_scale] {
+        const torch::NoGradGuard no_grad;
+        gradient_of(weight).addmm_(error.t(), rows_of(x) * row_scale);
+      });
+    }
+    Tensor dx;
+    if (context->needs_input_grad(0)) dx = torch::mm(error, weight).mul_(row_scale).view(x.sizes());
+    return {dx, Variable(), Variable(), Variable(), Variable(), Variable()};
+  }
+};
+
+class DropoutFunction : public torch::autograd::Function<DropoutFunction> {
+ public:
+  static Variable forward(AutogradContext* context, const Variable& x, double p, std::int64_t key) {
+    // A generator of our own with this draw's key: the default one belongs to all threads of the
+    // process.
+    at::Generator generator = at::globalContext().defaultGenerator(x.device()).clone();
+    generator.set_current_seed(static_cast<std::uint64_t>(key));
+    const Tensor mask = torch::empty_like(x).bernoulli_(1 - p, generator).div_(1 - p);
+    context->save_for_backward({mask});
+    return x * mask;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    return {gradients[0] * context->get_saved_variables()[0], Variable(), Variable()};
+  }
+};
+
+}  // namespace
+
+Tensor linear(const Tensor& x,
+              const Tensor& weight,
+              const Tensor& bias,
+              WeightGradients* weight_gradients) {
+  return LinearFunction::apply(x, weight, bias, weight_gradients);
+}
+
+Tensor embed(const Tensor& ids,
+             const Tensor& table,
+             const Tensor& positions,
+             WeightGradients* weight_gradients) {
+  return EmbedFunction::apply(ids, table, positions, weight_gradients);
+}
+
+HeadResult linear_cross_entropy(const Tensor& x,
+                                const Tensor& weight,
+                                const Tensor& targets,
+                                double scale,
+                                bool count_correct,
+                                WeightGradients* weight_gradients) {
+  const variable_list result =
+      CrossEntropyFunction::apply(x, weight, targets, scale, count_correct, weight_gradients);
+  return {result[0], result[1]};
+}
+
+Tensor keyed_dropout(const Tensor& x, double p, std::uint64_t key) {
+  return DropoutFunction::apply(x, p, static_cast<std::int64_t>(key));
+}
+
+}  // namespace headrace

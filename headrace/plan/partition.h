@@ -1,0 +1,33 @@
+// Which layers form which stage: contiguous slices of the model's list, none of them empty.
+//
+//   std::vector<int> starts = partition(layers, 2, {});   // starts[s] is the first layer of stage
+//   s; starts[0] == 0
+//
+// Without a wish of the user's, the largest stage's weight is the least possible (exact; ties go to
+// the earliest cuts that allow it). `balance` counts transformer blocks a stage, the embedding
+// going to the first stage and the head to the last; `split` names the first layer of each later
+// stage. Both are obeyed exactly.
+//
+// Throws UsageError, naming the layer and the setting, where a wish omits or repeats a layer or
+// leaves a stage empty, and where there are fewer layers than stages, with both numbers.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace headrace {
+
+struct LayerItem {
+  std::string name;
+  int block = -1;     // the transformer block it is part of; -1: none
+  double weight = 1;  // estimated or measured cost, any unit
+};
+
+struct SplitWish {
+  std::vector<int> balance;
+  std::vector<std::string> split;
+};
+
+std::vector<int> partition(const std::vector<LayerItem>& layers, int stages, const SplitWish& wish);
+
+}  // namespace headrace

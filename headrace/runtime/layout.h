@@ -1,0 +1,46 @@
+// Which layers run where: the model's list cut into the stages of a schedule's placement. Plain
+// data, the same on every rank, made before any process or network starts.
+//
+//   Layout layout = make_layout({.model = gpt(config), .schedule = "1f1b", .ranks = 2});
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "headrace/model/layer.h"
+#include "headrace/plan/partition.h"
+#include "headrace/schedule/schedule.h"
+
+namespace headrace {
+
+struct LayoutOptions {
+  std::vector<LayerSpec> model;
+  std::string schedule = "1f1b";
+  int ranks = 1;
+  int stages_per_rank = 0;  // 0: the schedule's own default
+  SplitWish wish;
+  std::vector<int> recompute;  // stages that recompute their activations; {-1}: all
+};
+
+struct Layout {
+  std::vector<LayerSpec> model;
+  std::string schedule;
+  int stages_per_rank = 0;
+  Placement placement;
+  std::vector<int> starts;      // first layer of each stage
+  std::vector<bool> recompute;  // of each stage
+  std::vector<double> share;    // of the whole estimated cost, each stage
+
+  int stages() const { return static_cast<int>(starts.size()); }
+  int end(int stage) const;  // one past the stage's last layer
+  int stage_of(int layer) const;
+};
+
+// Throws UsageError where the schedule, the sizes or the wishes do not fit.
+Layout make_layout(const LayoutOptions& options);
+
+// The layout's schedule for so many microbatches, proved sound and lowered; forwards alone where
+// not `training`.
+Schedule lowered_schedule(const Layout& layout, int microbatches, bool training);
+
+}  // namespace headrace

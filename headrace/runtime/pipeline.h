@@ -1,0 +1,85 @@
+// One rank's share of a pipeline: its stages, their gradients, and the steps they do together with
+// the other ranks.
+//
+//   Pipeline pipeline(layout, transport, {.seed = 1});
+//   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …,
+//   …});
+//   // every gradient is summed and clipped; the caller updates pipeline.gradients().parameters()
+//
+// Every rank calls the same methods in the same order. Results are the same on every rank.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "headrace/runtime/executor.h"
+#include "headrace/runtime/gradients.h"
+#include "headrace/runtime/layout.h"
+
+namespace headrace {
+
+struct Work {
+  std::int64_t step = 0;
+  int microbatches = 1;
+  std::function<torch::Tensor(int)>
+      inputs;  // of a microbatch: asked for on the ranks of the first stage
+  std::function<torch::Tensor(int)> targets;  // asked for on the ranks of the last stage
+  double loss_scale = 1;                      // 1 / valid tokens of the global batch
+  double clip = 0;                            // greatest norm of the gradients; 0: none
+  bool stop = false;                          // this rank was asked to end
+  std::function<void(const Action&)> on_action;
+};
+
+struct StepResult {
+  double loss = 0;      // mean over the valid tokens of the global batch
+  double norm = 0;      // of all gradients, before clipping
+  bool stop = false;    // any rank was asked to end
+  double makespan = 0;  // seconds from the first rank's first action to the last rank's last one
+};
+
+struct Evaluation {
+  double loss = 0;  // sum over the valid tokens
+  std::int64_t correct = 0;
+};
+
+struct PipelineOptions {
+  std::uint64_t seed = 0;
+  torch::Device device = torch::kCPU;
+};
+
+class Pipeline {
+ public:
+  Pipeline(Layout layout, Transport& transport, const PipelineOptions& options);
+
+  // Forward, backward, shared gradients, norm and clipping: all of a step but the update. Throws
+  // Error on every rank, naming the step and the first such parameter, where the norm is not
+  // finite.
+  StepResult train(const Work& work);
+  // Forwards alone, with nothing saved, no random draws, and gradients left as they are.
+  Evaluation evaluate(const Work& work);
+
+  bool holds_first() const;
+  bool holds_last() const;
+  const Layout& layout() const { return layout_; }
+  Gradients& gradients() { return *gradients_; }
+  // What this rank did in the last step.
+  const std::vector<Event>& events() const { return executor_->events(); }
+
+ private:
+  const Schedule& schedule(int microbatches, bool training);
+  Losses run(const Work& work, bool training);
+
+  Layout layout_;
+  Transport& transport_;
+  PipelineOptions options_;
+  std::vector<std::unique_ptr<Stage>> stages_;
+  std::unique_ptr<Gradients> gradients_;
+  std::unique_ptr<Executor> executor_;
+  std::map<std::pair<int, bool>, Schedule> schedules_;  // by microbatches and training
+};
+
+}  // namespace headrace

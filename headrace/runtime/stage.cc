@@ -1,0 +1,139 @@
+#include "headrace/runtime/stage.h"
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include <torch/csrc/autograd/engine.h>
+
+#include "headrace/base/error.h"
+
+namespace headrace {
+namespace {
+
+// Leaves of this stage's own graph, over the same storage.
+Tensors as_leaves(const Tensors& inputs) {
+  Tensors leaves;
+  for (const torch::Tensor& input : inputs) {
+    leaves.push_back(input.defined() ? input.detach().requires_grad_(input.requires_grad())
+                                     : input);
+  }
+  return leaves;
+}
+
+Tensors detached(const Tensors& outputs) {
+  Tensors plain;
+  for (const torch::Tensor& output : outputs) {
+    // The receiver is to know that a gradient is wanted back.
+    plain.push_back(output.defined() ? output.detach().requires_grad_(output.requires_grad())
+                                     : output);
+  }
+  return plain;
+}
+
+}  // namespace
+
+Stage::Stage(int index, std::vector<std::unique_ptr<Layer>> layers, bool recompute)
+    : index_(index), layers_(std::move(layers)), recompute_(recompute) {}
+
+Tensors Stage::run(const Tensors& inputs, Context context) {
+  context.weight_gradients = &weight_gradients_;
+  Tensors values = inputs;
+  for (const auto& layer : layers_) values = layer->forward(values, context);
+  return values;
+}
+
+Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs) {
+  Saved saved;
+  saved.inputs = inputs;
+  for (const torch::Tensor& output : outputs) {
+    if (output.defined() && output.requires_grad()) {
+      // The edge keeps the graph alive, but not the output itself: that is the receiver's.
+      saved.outputs.emplace_back(torch::autograd::impl::gradient_edge(output));
+      saved.seed.push_back(output.dim() == 0 ? torch::ones_like(output) : torch::Tensor());
+    } else {
+      saved.outputs.emplace_back(std::nullopt);
+      saved.seed.emplace_back();
+    }
+  }
+  return saved;
+}
+
+Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& context) {
+  if (!context.training) {
+    const torch::NoGradGuard no_grad;
+    return run(inputs, context);
+  }
+  check(!saved_.contains(microbatch), "stage ", index_, " is given microbatch ", microbatch,
+        " twice");
+  const Tensors leaves = as_leaves(inputs);
+  if (recompute_) {
+    Saved saved;
+    saved.inputs = leaves;
+    saved.context = context;
+    const torch::NoGradGuard no_grad;
+    Tensors outputs = run(leaves, context);
+    // What the graph would have said: floating outputs want a gradient where anything before them
+    // is trained.
+    for (torch::Tensor& output : outputs)
+      if (output.defined() && output.is_floating_point()) output.requires_grad_(true);
+    saved_.emplace(microbatch, std::move(saved));
+    return outputs;
+  }
+  const Tensors outputs = run(leaves, context);
+  saved_.emplace(microbatch, save(leaves, outputs));
+  return detached(outputs);
+}
+
+Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
+  if (recompute_) saved = save(saved.inputs, run(saved.inputs, saved.context));
+  torch::autograd::edge_list roots;
+  torch::autograd::variable_list gradients;
+  for (std::size_t i = 0; i < saved.outputs.size(); ++i) {
+    if (!saved.outputs[i]) continue;
+    const torch::Tensor& gradient = output_gradients.empty() ? saved.seed[i] : output_gradients[i];
+    if (!gradient.defined()) continue;
+    roots.push_back(*saved.outputs[i]);
+    gradients.push_back(gradient);
+  }
+  saved.outputs.clear();
+  if (!roots.empty()) {
+    torch::autograd::Engine::get_default_engine().execute(
+        roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/true);
+  }
+  Tensors input_gradients;
+  for (const torch::Tensor& input : saved.inputs)
+    input_gradients.push_back(input.defined() && input.requires_grad() ? input.grad()
+                                                                       : torch::Tensor());
+  return input_gradients;
+}
+
+Tensors Stage::backward(int microbatch, const Tensors& output_gradients) {
+  auto saved = saved_.extract(microbatch);
+  check(!saved.empty(), "stage ", index_, " has no forward of microbatch ", microbatch,
+        " to go back through");
+  weight_gradients_.defer(false);
+  return backward_through(std::move(saved.mapped()), output_gradients);
+}
+
+Tensors Stage::backward_input(int microbatch, const Tensors& output_gradients) {
+  auto saved = saved_.extract(microbatch);
+  check(!saved.empty(), "stage ", index_, " has no forward of microbatch ", microbatch,
+        " to go back through");
+  weight_gradients_.defer(true);
+  Tensors input_gradients = backward_through(std::move(saved.mapped()), output_gradients);
+  weight_gradients_.defer(false);
+  deferred_.emplace(microbatch, weight_gradients_.take());
+  return input_gradients;
+}
+
+void Stage::backward_weight(int microbatch) {
+  auto deferred = deferred_.extract(microbatch);
+  check(!deferred.empty(), "stage ", index_, " has no weight gradients of microbatch ", microbatch,
+        " put off");
+  for (const WeightGradients::Work& work : deferred.mapped()) work();
+}
+
+}  // namespace headrace

@@ -1,0 +1,69 @@
+// A Stage is a contiguous slice of the model's layers on one rank: it owns only those, what their
+// forwards have saved for each microbatch in flight, and their gradients.
+//
+//   Tensors out = stage.forward(3, {hidden}, context);   // saved until microbatch 3's backward
+//   Tensors dx = stage.backward(3, {d_out});             // or backward_input(3, …), later
+//   backward_weight(3)
+//
+// Outputs are detached. Of a saved forward only what the backward needs is kept: not the outputs,
+// and with `recompute` only the inputs (the forward is run again before the backward; its random
+// draws are keyed, so it is the same). Gradients add up in the parameters' `.grad`, in the order of
+// the calls. Throws Error where a microbatch is run twice or backward comes first. Used by the one
+// thread of its rank.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "headrace/model/layer.h"
+
+namespace headrace {
+
+class Stage {
+ public:
+  Stage(int index, std::vector<std::unique_ptr<Layer>> layers, bool recompute);
+
+  int index() const { return index_; }
+  std::vector<std::unique_ptr<Layer>>& layers() { return layers_; }
+
+  // Inputs that are floating and `requires_grad` get a gradient. Outside training nothing is saved.
+  Tensors forward(int microbatch, const Tensors& inputs, const Context& context);
+
+  // `output_gradients`: one for each output of the forward, undefined where it needs none; empty
+  // for the last stage, whose first output is the loss. Returns one gradient for each input,
+  // undefined where it needs none.
+  Tensors backward(int microbatch, const Tensors& output_gradients);
+
+  // The same in two halves: the input gradients at once, the weight gradients when asked for.
+  Tensors backward_input(int microbatch, const Tensors& output_gradients);
+  void backward_weight(int microbatch);
+
+  // Microbatches whose forward is saved.
+  std::size_t in_flight() const { return saved_.size(); }
+
+ private:
+  struct Saved {
+    Tensors inputs;
+    std::vector<std::optional<torch::autograd::Edge>>
+        outputs;      // none where an output needs no gradient
+    Tensors seed;     // the gradient the last stage starts from
+    Context context;  // to run the forward again; only with recompute
+  };
+
+  Tensors run(const Tensors& inputs, Context context);
+  Saved save(const Tensors& inputs, const Tensors& outputs);
+  Tensors backward_through(Saved saved, const Tensors& output_gradients);
+
+  int index_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  bool recompute_;
+  WeightGradients weight_gradients_;
+  std::map<int, Saved> saved_;
+  std::map<int, std::vector<WeightGradients::Work>> deferred_;
+};
+
+}  // namespace headrace

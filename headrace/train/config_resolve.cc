@@ -1,0 +1,153 @@
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "headrace/base/error.h"
+#include "headrace/base/text.h"
+#include "headrace/data/tokenizer.h"
+#include "headrace/train/config.h"
+#include "headrace/train/config_keys.h"
+#include "headrace/train/config_value.h"
+
+namespace headrace {
+namespace {
+
+// For a Config made in code: what was read from a file has been checked with its line.
+void check_ranges(const Config& config) {
+  const Config fresh;
+  for (const Key& key : keys()) {
+    const Value value = key.get(config);
+    if (value == key.get(fresh)) continue;
+    Config scratch;
+    set_key(key, scratch, value, "");
+  }
+}
+
+// "4", "4 or 8": what divides `total` and is nearest to `wanted`, below and above.
+std::string divisors_near(std::int64_t total, std::int64_t wanted) {
+  constexpr std::int64_t kTries = 1000000;  // of a total typed with too many zeros
+  std::int64_t below = std::min(wanted, total);
+  for (const std::int64_t stop = below - kTries; below > stop && total % below != 0;) --below;
+  if (total % below != 0) below = 1;
+  std::int64_t above = wanted;
+  for (const std::int64_t stop = above + kTries; above < stop && above < total;) {
+    if (total % above == 0) break;
+    ++above;
+  }
+  return above > total || total % above != 0 || above == below ? std::to_string(below)
+                                                               : cat(below, " or ", above);
+}
+
+// The third of batch = microbatch × microbatches, from the batch and one of the others.
+std::int64_t third(std::int64_t batch,
+                   std::int64_t given,
+                   const std::string& given_name,
+                   const std::string& third_name) {
+  const std::int64_t less = batch / given * given;
+  check_usage(batch % given == 0, "train.batch is ", batch, " and ", given_name, " ", given,
+              ", so that ", third_name, " would be ", batch, " / ", given, ", not a whole number; ",
+              given_name, " = ", divisors_near(batch, given),
+              " or train.batch = ", less > 0 ? cat(less, " or ") : "", less + given, " would fit");
+  return batch / given;
+}
+
+void resolve_batch(TrainConfig& train) {
+  std::int64_t& batch = train.batch;
+  std::int64_t& size = train.microbatch;
+  std::int64_t& count = train.microbatches;
+  const int given = (batch > 0 ? 1 : 0) + (size > 0 ? 1 : 0) + (count > 0 ? 1 : 0);
+  check_usage(given >= 2, "of train.batch, train.microbatch and train.microbatches ",
+              given == 0 ? "none is given" : "only one is given",
+              "; give two, and the third follows: batch = microbatch × microbatches");
+  if (count == 0) {
+    count = third(batch, size, "train.microbatch", "train.microbatches");
+  } else if (size == 0) {
+    size = third(batch, count, "train.microbatches", "train.microbatch");
+  } else {
+    check_usage(size <= std::numeric_limits<std::int64_t>::max() / count, "train.microbatch ", size,
+                " × train.microbatches ", count, " is too large");
+    if (batch == 0) batch = size * count;
+    if (batch == size * count) return;
+    std::vector<std::string> fits = {cat("train.batch = ", size * count)};
+    if (batch % count == 0) fits.push_back(cat("train.microbatch = ", batch / count));
+    if (batch % size == 0) fits.push_back(cat("train.microbatches = ", batch / size));
+    throw UsageError(cat("train.batch is ", batch, ", but train.microbatch ", size,
+                         " × train.microbatches ", count, " = ", size * count, "; ",
+                         join_text(fits, " or "), " would fit, or leave one of the three out"));
+  }
+}
+
+void check_train(const TrainConfig& train) {
+  check_usage(train.steps == 0 || train.epochs == 0, "train.steps ", train.steps,
+              " and train.epochs ", train.epochs, " are both given; give one of them");
+  check_usage(train.steps > 0 || train.epochs > 0,
+              "neither train.steps nor train.epochs is given; give one of them");
+  check_usage(train.minimum_learning_rate <= train.learning_rate, "train.minimum_learning_rate is ",
+              train.minimum_learning_rate, ", more than train.learning_rate, ",
+              train.learning_rate);
+}
+
+void check_model_and_data(const GptConfig& model, const DataConfig& data) {
+  check_usage(model.width % model.heads == 0, "model.width is ", model.width,
+              ", not a multiple of model.heads, ", model.heads,
+              "; model.heads = ", divisors_near(model.width, model.heads), " would fit");
+  check_usage(data.text.empty() || data.tokens.empty(),
+              "data.text and data.tokens are both given; give one of them");
+  check_usage(!data.text.empty() || !data.tokens.empty(),
+              "no data is given; give data.text (text files) or data.tokens (a token file)");
+  if (data.text.empty()) return;
+  const int ids = make_tokenizer(data.tokenizer)->vocabulary();
+  check_usage(model.vocabulary >= ids, "model.vocabulary is ", model.vocabulary, ", and the ",
+              data.tokenizer, " tokenizer has ", ids, " ids; model.vocabulary must be ", ids,
+              " or more");
+}
+
+void check_balance(const std::vector<int>& balance, const GptConfig& model) {
+  const std::int64_t blocks = std::accumulate(balance.begin(), balance.end(), std::int64_t{0});
+  check_usage(blocks == model.layers, "pipeline.balance has ", blocks, " blocks in all, ",
+              "and model.layers is ", model.layers);
+}
+
+void resolve_stages(PipelineConfig& pipeline, const GptConfig& model) {
+  const std::vector<int>& balance = pipeline.balance;
+  const std::vector<std::string>& split = pipeline.split;
+  check_usage(balance.empty() || split.empty(),
+              "pipeline.balance and pipeline.split are both given; give one of them");
+  if (!balance.empty()) check_balance(balance, model);
+  const bool cut = !balance.empty() || !split.empty();
+  const std::string name = split.empty() ? "pipeline.balance" : "pipeline.split";
+  const std::size_t stages = split.empty() ? balance.size() : split.size() + 1;
+  const auto per_rank = static_cast<std::size_t>(pipeline.stages_per_rank);
+  if (cut && pipeline.ranks == 0) {
+    check_usage(stages % per_rank == 0, name, " makes ", stages,
+                " stages, not a multiple of pipeline.stages_per_rank, ", per_rank);
+    pipeline.ranks = static_cast<int>(stages / per_rank);
+  }
+  if (pipeline.ranks == 0) return;
+  const std::size_t wanted = static_cast<std::size_t>(pipeline.ranks) * per_rank;
+  check_usage(!cut || stages == wanted, name, " makes ", stages, " stages, and pipeline.ranks ",
+              pipeline.ranks, " × pipeline.stages_per_rank ", per_rank, " = ", wanted);
+  std::set<int> seen;
+  for (const int stage : pipeline.recompute) {
+    if (pipeline.recompute.size() == 1 && stage == -1) break;
+    check_usage(stage >= 0 && static_cast<std::size_t>(stage) < wanted,
+                "pipeline.recompute names stage ", stage, ", and the stages are 0 to ", wanted - 1);
+    check_usage(seen.insert(stage).second, "pipeline.recompute names stage ", stage, " twice");
+  }
+}
+
+}  // namespace
+
+void resolve(Config& config) {
+  check_ranges(config);
+  resolve_batch(config.train);
+  check_train(config.train);
+  check_model_and_data(config.model, config.data);
+  resolve_stages(config.pipeline, config.model);
+}
+
+}  // namespace headrace

@@ -1,0 +1,247 @@
+#include "headrace/train/loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "headrace/base/error.h"
+#include "headrace/base/text.h"
+#include "headrace/runtime/collect.h"
+#include "headrace/runtime/memory.h"
+#include "headrace/timeline/chrome.h"
+#include "headrace/train/optimizer.h"
+#include "headrace/train/run_folder.h"
+#include "headrace/train/samples.h"
+#include "headrace/train/stage_times.h"
+#include "headrace/train/summary.h"
+
+namespace headrace {
+namespace {
+
+// Messages outside the steps are labelled with numbers below the first step's.
+constexpr std::int64_t kAgreement = -1, kStageTimes = -2, kTimeline = -3;
+// Evaluations are labelled apart from the training step they follow.
+constexpr std::int64_t kEvaluation = std::int64_t{1} << 40;
+
+// The first lines in which two texts differ; equal where the texts are.
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
+  std::istringstream lines_a(a), lines_b(b);
+  std::string line_a, line_b;
+  while (true) {
+    const bool more_a = static_cast<bool>(std::getline(lines_a, line_a));
+    const bool more_b = static_cast<bool>(std::getline(lines_b, line_b));
+    if (!more_a) line_a.clear();
+    if (!more_b) line_b.clear();
+    if (line_a != line_b || (!more_a && !more_b)) return {line_a, line_b};
+  }
+}
+
+// Ranks that would train on different things are refused before the first step.
+void require_agreement(Transport& transport, const std::string& what, const std::string& mine) {
+  const std::vector<std::string> all = collect_text(transport, mine, kAgreement);
+  for (std::size_t rank = 1; rank < all.size(); ++rank) {
+    const auto [first, other] = first_difference(all[0], all[rank]);
+    check(first == other, "ranks were given different ", what, ": rank 0 (", transport.host(0),
+          ") has ", all[0], ", rank ", rank, " (", transport.host(static_cast<int>(rank)), ") has ",
+          all[rank]);
+  }
+}
+
+// Part `index` of a batch cut into microbatches of at most `rows` rows.
+torch::Tensor slice(const torch::Tensor& batch, std::int64_t index, std::int64_t rows) {
+  return batch.narrow(0, index * rows, std::min(rows, batch.size(0) - index * rows));
+}
+
+int parts(std::int64_t total, std::int64_t size) {
+  return static_cast<int>((total + size - 1) / size);
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Timeline gather_timeline(Transport& transport,
+                         const std::vector<Event>& events,
+                         const std::string& name) {
+  constexpr std::size_t kNumbers = 7;
+  std::vector<double> mine;
+  for (const Event& e : events) {
+    const std::vector<double> numbers = {static_cast<double>(e.action.kind),
+                                         static_cast<double>(e.action.stage),
+                                         static_cast<double>(e.action.microbatch),
+                                         e.start,
+                                         e.end,
+                                         e.wait,
+                                         e.transfer};
+    mine.insert(mine.end(), numbers.begin(), numbers.end());
+  }
+  Timeline timeline{name, true, {}};
+  for (const std::vector<double>& theirs : collect(transport, mine, kTimeline)) {
+    auto& rank = timeline.ranks.emplace_back();
+    for (std::size_t i = 0; i + kNumbers <= theirs.size(); i += kNumbers) {
+      const double* n = &theirs[i];
+      rank.push_back({{static_cast<Kind>(n[0]), static_cast<int>(n[1]), static_cast<int>(n[2])},
+                      n[3],
+                      n[4],
+                      n[5],
+                      n[6]});
+    }
+  }
+  return timeline;
+}
+
+// One rank's run, step after step.
+class Run {
+ public:
+  Run(const Config& config, Transport& transport, const TrainingHooks& hooks)
+      : config_(config),
+        transport_(transport),
+        hooks_(hooks),
+        samples_(config),
+        pipeline_(layout_of(config), transport, {.seed = config.train.seed}),
+        optimizer_(config.train, pipeline_.gradients().parameters()) {
+    transport_.set_limit(config.pipeline.start_limit);
+    require_agreement(transport, "data", samples_.fingerprint());
+    require_agreement(transport, "configurations", to_toml(config));
+    if (transport.rank() == 0 && !hooks.name.empty()) folder_.emplace(config, hooks.name);
+    say(opening_text(config, pipeline_.layout(), samples_));
+    if (folder_) say("# run folder: " + folder_->path().string());
+  }
+
+  TrainingResult all() {
+    TrainingResult result;
+    const std::int64_t steps = samples_.steps();
+    std::int64_t done = 0;
+    while (done < steps && !result.stopped) {
+      const StepResult step = train(done);
+      ++done;
+      result.losses.push_back(step.loss);
+      result.norms.push_back(step.norm);
+      result.stopped = step.stop;
+      if (done == 1) transport_.set_limit(config_.pipeline.step_limit);
+      const std::int64_t every = config_.train.evaluate_every;
+      if (every > 0 && done % every == 0 && done < steps && !result.stopped) evaluate(done, result);
+    }
+    if (!result.stopped) evaluate(done, result);
+    finish(result, done);
+    return result;
+  }
+
+ private:
+  StepResult train(std::int64_t step) {
+    const auto start = std::chrono::steady_clock::now();
+    const Batch batch = samples_.of_step(step);
+    const std::int64_t rows = config_.train.microbatch;
+    const std::int64_t valid = batch.targets.ne(-100).sum().item<std::int64_t>();
+    Work work;
+    work.step = step;
+    work.microbatches = parts(batch.inputs.size(0), rows);
+    work.inputs = [&](int m) { return slice(batch.inputs, m, rows); };
+    work.targets = [&](int m) { return slice(batch.targets, m, rows); };
+    work.loss_scale = valid > 0 ? 1.0 / static_cast<double>(valid) : 0;
+    work.clip = config_.train.clip;
+    work.stop = hooks_.stop_requested && hooks_.stop_requested();
+    if (hooks_.on_action)
+      work.on_action = [&](const Action& action) { hooks_.on_action(step, action); };
+    const StepResult result = pipeline_.train(work);
+    if (hooks_.after_gradients) hooks_.after_gradients(step, pipeline_);
+
+    const double rate = learning_rate(config_.train, step, samples_.steps());
+    const double update_start = transport_.clock();
+    optimizer_.step(rate);
+    const double update_end = transport_.clock();
+    events_ = pipeline_.events();
+    clock_.add(transport_.rank(), events_, result.makespan, update_end - update_start);
+    const int first_stage = events_.empty() ? 0 : events_.front().action.stage;
+    events_.push_back({{Kind::Update, first_stage, -1}, update_start, update_end, 0, 0});
+
+    const StepLine line{.step = step + 1,
+                        .steps = samples_.steps(),
+                        .loss = result.loss,
+                        .norm = result.norm,
+                        .rate = rate,
+                        .tokens = batch.inputs.numel(),
+                        .seconds = seconds_since(start)};
+    if (folder_) folder_->record(line);
+    if (hooks_.console != nullptr) hooks_.console->step(line);
+    return result;
+  }
+
+  void evaluate(std::int64_t done, TrainingResult& result) {
+    const std::int64_t sequences = samples_.evaluation_samples();
+    if (sequences == 0) return say("no validation: data.validation is 0");
+    const std::int64_t rows = config_.train.evaluate_microbatch > 0
+                                  ? config_.train.evaluate_microbatch
+                                  : config_.train.microbatch;
+    const Batch batch = samples_.for_evaluation(0, sequences);
+    Work work;
+    work.step = kEvaluation + done;
+    work.microbatches = parts(sequences, rows);
+    work.inputs = [&](int m) { return slice(batch.inputs, m, rows); };
+    work.targets = [&](int m) { return slice(batch.targets, m, rows); };
+    const Evaluation sums = pipeline_.evaluate(work);
+    const auto tokens = static_cast<double>(batch.targets.ne(-100).sum().item<std::int64_t>());
+    result.validation_loss = sums.loss / tokens;
+    result.accuracy = static_cast<double>(sums.correct) / tokens;
+    const double perplexity = std::exp(result.validation_loss);
+    if (folder_)
+      folder_->record_evaluation(done, result.validation_loss, perplexity, result.accuracy);
+    say(cat("validation after step ", done, ": loss ", fixed_text(result.validation_loss, 4),
+            ", perplexity ", fixed_text(perplexity, 3), ", next-token accuracy ",
+            fixed_text(100 * result.accuracy, 2), "%"));
+  }
+
+  void finish(const TrainingResult& result, std::int64_t done) {
+    const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
+    if (config_.timeline) {
+      const Timeline timeline = gather_timeline(transport_, events_, pipeline_.layout().schedule);
+      if (folder_) folder_->write("timeline.json", chrome_trace(timeline));
+    }
+    if (hooks_.console != nullptr) hooks_.console->finish();
+    say(closing_table(pipeline_.layout(), times));
+    if (result.stopped) say(cat("stopped as asked, after step ", done, " of ", samples_.steps()));
+  }
+
+  void say(const std::string& text) {
+    if (hooks_.console != nullptr) hooks_.console->line(text);
+  }
+
+  const Config& config_;
+  Transport& transport_;
+  const TrainingHooks& hooks_;
+  Samples samples_;
+  Pipeline pipeline_;
+  Optimizer optimizer_;
+  std::optional<RunFolder> folder_;
+  StageClock clock_;
+  std::vector<Event> events_;  // of the last step
+};
+
+}  // namespace
+
+Layout layout_of(const Config& config) {
+  return make_layout({.model = gpt(config.model),
+                      .schedule = config.pipeline.schedule,
+                      .ranks = config.pipeline.ranks,
+                      .stages_per_rank = config.pipeline.stages_per_rank,
+                      .wish = {config.pipeline.balance, config.pipeline.split},
+                      .recompute = config.pipeline.recompute});
+}
+
+TrainingResult run_training(const Config& config,
+                            Transport& transport,
+                            const TrainingHooks& hooks) {
+  Run run(config, transport, hooks);
+  return run.all();
+}
+
+}  // namespace headrace

@@ -1,0 +1,74 @@
+#include "headrace/train/optimizer.h"
+
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <vector>
+
+namespace headrace {
+
+double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t steps) {
+  const auto at = static_cast<double>(step);
+  const auto warmup = static_cast<double>(config.warmup);
+  if (step < config.warmup) return config.learning_rate * (at + 1) / warmup;
+  if (config.decay == "constant" || steps <= config.warmup) return config.learning_rate;
+  const double done = (at - warmup) / (static_cast<double>(steps) - warmup);
+  const double share = 0.5 * (1 + std::cos(std::numbers::pi * done));
+  return config.minimum_learning_rate +
+         share * (config.learning_rate - config.minimum_learning_rate);
+}
+
+Optimizer::Optimizer(const TrainConfig& config, std::vector<OwnedParameter>& parameters)
+    : config_(config) {
+  groups_.resize(2);
+  groups_[0].weight_decay = config.weight_decay;
+  const bool adam = config.optimizer == "adamw";
+  for (OwnedParameter& parameter : parameters) {
+    Group& group = groups_[parameter.value.dim() >= 2 ? 0 : 1];
+    group.parameters.push_back(&parameter);
+    if (adam || config.momentum > 0) group.first.push_back(torch::zeros_like(parameter.value));
+    if (!adam) continue;
+    group.second.push_back(torch::zeros_like(parameter.value));
+    group.steps.push_back(torch::zeros({}, parameter.value.options().requires_grad(false)));
+  }
+}
+
+void Optimizer::step(double rate) {
+  const torch::NoGradGuard no_grad;
+  for (Group& group : groups_) {
+    if (group.parameters.empty()) continue;
+    if (config_.optimizer == "adamw")
+      step_adamw(group, rate);
+    else
+      step_sgd(group, rate);
+  }
+  first_step_ = false;
+}
+
+void Optimizer::step_adamw(Group& group, double rate) {
+  Tensors values, gradients;
+  for (const OwnedParameter* parameter : group.parameters) {
+    values.push_back(parameter->value.detach());
+    gradients.push_back(parameter->gradient);
+  }
+  for (torch::Tensor& count : group.steps) count.add_(1);
+  torch::_fused_adamw_(values, gradients, group.first, group.second,
+                       /*max_exp_avg_sqs=*/{}, group.steps, rate, config_.beta1, config_.beta2,
+                       group.weight_decay, config_.epsilon,
+                       /*amsgrad=*/false,
+                       /*maximize=*/false);
+}
+
+void Optimizer::step_sgd(Group& group, double rate) {
+  Tensors values, gradients;
+  for (const OwnedParameter* parameter : group.parameters) {
+    values.push_back(parameter->value.detach());
+    gradients.push_back(parameter->gradient);
+  }
+  torch::_fused_sgd_(values, gradients, group.first, group.weight_decay, config_.momentum, rate,
+                     /*dampening=*/0,
+                     /*nesterov=*/false,
+                     /*maximize=*/false, first_step_);
+}
+
+}  // namespace headrace

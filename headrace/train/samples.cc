@@ -1,0 +1,66 @@
+#include "headrace/train/samples.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <ios>
+#include <memory>
+#include <string>
+
+#include "headrace/base/error.h"
+#include "headrace/base/text.h"
+#include "headrace/data/text.h"
+#include "headrace/data/tokenizer.h"
+
+namespace headrace {
+namespace {
+
+std::shared_ptr<const TokenFile> open_tokens(const DataConfig& config) {
+  if (!config.tokens.empty()) return std::make_shared<TokenFile>(config.tokens);
+  return tokens_from_text(config.text, *make_tokenizer(config.tokenizer), config.cache);
+}
+
+}  // namespace
+
+Samples::Samples(const Config& config)
+    : file_(open_tokens(config.data)), batch_(config.train.batch) {
+  file_->require_below(config.model.vocabulary);
+  const std::int64_t tokens = file_->size();
+  const auto kept = static_cast<std::int64_t>(static_cast<double>(tokens) * config.data.validation);
+  const int context = config.model.context;
+  training_.emplace(file_, 0, tokens - kept, context, config.train.seed);
+  if (kept > 0) {
+    check(kept > context, "data.validation keeps ", kept, " of ", tokens,
+          " tokens for validation, but a sample takes model.context + 1 = ", context + 1,
+          "; keep more, or 0 for no validation");
+    validation_.emplace(file_, tokens - kept, tokens, context, config.train.seed);
+    const std::int64_t wanted = config.train.evaluate_sequences;
+    evaluation_samples_ =
+        wanted == 0 ? validation_->samples() : std::min(wanted, validation_->samples());
+  }
+  steps_ = config.train.steps;
+  if (config.train.epochs == 0) return;
+  const std::int64_t samples = training_->samples();
+  steps_per_epoch_ = config.train.drop_last ? samples / batch_ : (samples + batch_ - 1) / batch_;
+  check(steps_per_epoch_ > 0, "train.batch ", batch_, " is more than the ", samples,
+        " samples of an epoch, and train.drop_last drops what is left");
+  steps_ = config.train.epochs * steps_per_epoch_;
+}
+
+Batch Samples::of_step(std::int64_t step) const {
+  if (steps_per_epoch_ == 0) return training_->samples_at(step * batch_, batch_);
+  const std::int64_t in_epoch = step % steps_per_epoch_ * batch_;
+  const std::int64_t rows = std::min(batch_, training_->samples() - in_epoch);
+  return training_->samples_at(step / steps_per_epoch_ * training_->samples() + in_epoch, rows);
+}
+
+Batch Samples::for_evaluation(std::int64_t first, std::int64_t rows) const {
+  return validation_->in_order(first, rows);
+}
+
+std::string Samples::fingerprint() const {
+  std::ostringstream text;
+  text << count_text(file_->size()) << " tokens, checksum " << std::hex << file_->checksum();
+  return text.str();
+}
+
+}  // namespace headrace

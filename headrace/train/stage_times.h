@@ -1,0 +1,37 @@
+// Where each stage's time went, added up over the steps of a run: for the table at its end.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "headrace/timeline/timeline.h"
+#include "headrace/transport/transport.h"
+
+namespace headrace {
+
+struct StageTimes {
+  int rank = 0;
+  double forward = 0;
+  double backward = 0;
+  double transfer = 0;
+  double waiting = 0;
+  double update = 0;
+  double makespan = 0;           // of all steps' schedules
+  std::int64_t peak_memory = 0;  // bytes of tensors, of the stage's rank
+};
+
+class StageClock {
+ public:
+  // One step's events on this rank, and how long the whole pipeline took for it.
+  void add(int rank, const std::vector<Event>& events, double makespan, double update_seconds);
+  // Every rank's stages; the same on every rank.
+  std::map<int, StageTimes> gather(Transport& transport,
+                                   std::int64_t peak_memory,
+                                   std::int64_t step) const;
+
+ private:
+  std::map<int, StageTimes> stages_;
+};
+
+}  // namespace headrace

@@ -1,0 +1,107 @@
+#include "headrace/train/summary.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <torch/version.h>
+
+#include "headrace/base/table.h"
+#include "headrace/base/text.h"
+
+namespace headrace {
+namespace {
+
+// "embedding … blocks.2.attention"
+std::string layer_range(const Layout& layout, int stage) {
+  const auto& first =
+      layout.model[static_cast<std::size_t>(layout.starts[static_cast<std::size_t>(stage)])];
+  const auto& last = layout.model[static_cast<std::size_t>(layout.end(stage)) - 1];
+  return first.name == last.name ? first.name : first.name + " … " + last.name;
+}
+
+// A shared parameter counts on the first stage that holds it, so that the column adds up to the
+// model.
+std::vector<std::int64_t> stage_parameters(const Layout& layout) {
+  std::vector<std::int64_t> counts;
+  std::set<std::string> seen;
+  for (int s = 0; s < layout.stages(); ++s) {
+    counts.push_back(0);
+    for (int i = layout.starts[static_cast<std::size_t>(s)]; i < layout.end(s); ++i)
+      for (const ParameterSpec& spec : layout.model[static_cast<std::size_t>(i)].parameters)
+        if (seen.insert(spec.name).second) counts.back() += spec.elements();
+  }
+  return counts;
+}
+
+}  // namespace
+
+double flops_per_token(const Layout& layout, int context) {
+  double forward = 0;
+  for (const LayerSpec& layer : layout.model) forward += layer.cost.flops;
+  return 3 * forward / context;  // a backward takes twice a forward
+}
+
+std::string opening_text(const Config& config, const Layout& layout, const Samples& samples) {
+  const TrainConfig& train = config.train;
+  std::ostringstream text;
+  text << "# headrace " << HEADRACE_VERSION << ", libtorch " << TORCH_VERSION
+       << "\n# pipeline: " << layout.placement.ranks << " ranks × " << config.pipeline.threads
+       << " threads, schedule " << layout.schedule << ", " << train.microbatches
+       << " microbatches of " << train.microbatch << " sequences of " << config.model.context
+       << " tokens: " << count_text(train.batch * config.model.context)
+       << " tokens a step\n# data: " << samples.file().path().string() << ", "
+       << samples.fingerprint() << "; " << count_text(samples.training_samples())
+       << " sequences for training, " << count_text(samples.evaluation_samples())
+       << " an evaluation\n# model: " << count_text(parameter_count(layout.model))
+       << " parameters, " << fixed_text(flops_per_token(layout, config.model.context) / 1e6, 1)
+       << " MFLOP a token\n# training: " << count_text(samples.steps()) << " steps of "
+       << train.optimizer << ", learning rate " << train.learning_rate << ", seed " << train.seed
+       << "\n";
+  if (layout.placement.ranks > train.microbatches) {
+    text << "# note: fewer microbatches (" << train.microbatches << ") than ranks ("
+         << layout.placement.ranks
+         << ") leave ranks idle; raise train.microbatches if memory allows\n";
+  }
+  Table table({{"stage"}, {"rank"}, {"layers"}, {"parameters"}, {"share %", 1}, {"recompute"}});
+  const std::vector<std::int64_t> parameters = stage_parameters(layout);
+  for (int s = 0; s < layout.stages(); ++s) {
+    const auto at = static_cast<std::size_t>(s);
+    table.add({std::int64_t{s}, std::int64_t{layout.placement.rank(s, 0)}, layer_range(layout, s),
+               parameters[at], 100 * layout.share[at], layout.recompute[at] ? "yes" : "no"});
+  }
+  text << table.print(Format::Text);
+  return text.str();
+}
+
+std::string closing_table(const Layout& layout, const std::map<int, StageTimes>& times) {
+  Table table({{"stage"},
+               {"layers"},
+               {"parameters"},
+               {"forward s", 2},
+               {"backward s", 2},
+               {"transfer s", 2},
+               {"waiting s", 2},
+               {"update s", 2},
+               {"bubble %", 1},
+               {"peak memory"}});
+  const std::vector<std::int64_t> parameters = stage_parameters(layout);
+  // A rank's bubble is one for all of its stages: it computes for one at a time.
+  std::map<int, double> compute_of_rank;
+  for (const auto& [stage, t] : times) compute_of_rank[t.rank] += t.forward + t.backward;
+  for (const auto& [stage, t] : times) {
+    const double bubble = t.makespan > 0 ? 1 - compute_of_rank.at(t.rank) / t.makespan : 0;
+    table.add({std::int64_t{stage}, layer_range(layout, stage),
+               parameters[static_cast<std::size_t>(stage)], t.forward, t.backward, t.transfer,
+               t.waiting, t.update, 100 * std::max(0.0, bubble),
+               bytes_text(static_cast<double>(t.peak_memory))});
+  }
+  return table.print(Format::Text);
+}
+
+}  // namespace headrace

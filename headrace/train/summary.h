@@ -1,0 +1,26 @@
+// The words of a run: what is printed before its first step and after its last.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "headrace/runtime/layout.h"
+#include "headrace/train/config.h"
+#include "headrace/train/samples.h"
+#include "headrace/train/stage_times.h"
+
+namespace headrace {
+
+// "#" lines: sizes as resolved, data, model (parameters, operations a token), then the layer →
+// stage table.
+std::string opening_text(const Config& config, const Layout& layout, const Samples& samples);
+
+// For each stage: layers, parameters, seconds by what they went to, bubble share, peak memory.
+std::string closing_table(const Layout& layout, const std::map<int, StageTimes>& times);
+
+// Floating-point operations of matrix products for one token, forward and backward, of the whole
+// model.
+double flops_per_token(const Layout& layout, int context);
+
+}  // namespace headrace

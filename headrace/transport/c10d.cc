@@ -1,0 +1,264 @@
+#include "headrace/transport/c10d.h"
+
+#include <algorithm>
+#include <cassert>
+#include <chrono>
+#include <limits>
+
+#include "headrace/transport/c10d_blame.h"
+#include "headrace/transport/c10d_start.h"
+
+namespace headrace {
+
+namespace {
+
+constexpr double kLeaveFailedLimit = 2;  // seconds for the others to read why the run has failed
+constexpr int kClockRounds = 8;
+
+using Lock = std::unique_lock<std::mutex>;
+
+class C10d : public Transport {
+ public:
+  C10d(const Rendezvous& place, Started started, torch::Device device);
+  ~C10d() override;
+
+  int rank() const override { return state_->rank; }
+  int size() const override { return state_->size; }
+  std::string host(int rank) const override {
+    return state_->hosts.at(static_cast<std::size_t>(rank));
+  }
+  void send(int to, const Label& label, const Tensors& tensors) override;
+  std::unique_ptr<Arrival> receive(int from, const Label& label) override;
+  void flush() override;
+  void set_limit(double seconds) override;
+  double clock() const override { return shared_clock(*state_); }
+  double clock_error() const override { return clock_error_; }
+  Failure fail(int at_fault, const std::string& what) override;
+  void abort(const std::string& why) override;
+
+  Message wait(int from, Slot& slot);
+  bool ready(const Slot& slot);
+  void agree_on_clock(const std::vector<Greeting>& greetings);
+
+ private:
+  Link& link(int peer) { return *links_[static_cast<std::size_t>(peer)]; }
+  // Blocks until done(), at most the limit; throws who is at fault when that cannot come.
+  template <class Done>
+  void wait(Lock& lock, const Waiting& waiting, const Done& done);
+  void wait_for_the_others();
+
+  const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
+  const bool serves_;  // the run's store
+  GroupBackend group_;
+  std::vector<std::unique_ptr<Link>> links_;  // none to itself
+  std::unique_ptr<Board> board_;
+  Label last_sent_;
+  double clock_error_ = 0;
+};
+
+class C10dArrival : public Arrival {
+ public:
+  C10dArrival(C10d& transport, int from, std::shared_ptr<Slot> slot)
+      : transport_(transport), from_(from), slot_(std::move(slot)) {}
+
+  Message wait() override {
+    check(slot_ != nullptr, "a message may be taken once");
+    const std::shared_ptr<Slot> slot = std::move(slot_);
+    return transport_.wait(from_, *slot);
+  }
+  bool ready() override { return transport_.ready(*slot_); }
+
+ private:
+  C10d& transport_;
+  const int from_;
+  std::shared_ptr<Slot> slot_;
+};
+
+C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
+    : serves_(place.rank == 0 && !place.store_is_served), group_(std::move(started.group)) {
+  state_->rank = place.rank;
+  state_->size = place.size;
+  state_->store_is_served = place.store_is_served;
+  for (const Greeting& greeting : started.greetings) state_->hosts.push_back(greeting.host);
+  for (int peer = 0; peer < place.size; ++peer)
+    links_.push_back(peer == place.rank ? nullptr
+                                        : std::make_unique<Link>(
+                                              state_, group_, started.device_groups, peer, device));
+  board_ = std::make_unique<Board>(state_, std::move(started.desk));
+}
+
+template <class Done>
+void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
+  RunState& state = *state_;
+  if (done()) return;
+  Link& peer = link(waiting.peer);
+  const double limit = state.limit;
+  state.waiting = waiting;
+  [[maybe_unused]] const bool woken =
+      state.changed.wait_for(lock, std::chrono::duration<double>(limit), [&] {
+        return done() || peer.broken() || state.aborted || state.failure || state.store_lost;
+      });
+  // Answers other ranks' questions until it is known who is at fault.
+  struct Clear {
+    RunState& state;
+    Lock& lock;
+    ~Clear() {
+      if (!lock.owns_lock()) lock.lock();
+      state.waiting.reset();
+    }
+  } const clear{state, lock};
+  if (done()) return;
+  const auto broken = peer.broken();
+  if (!broken || peer.ended()) check_running(state);
+  if (peer.ended())
+    throw PeerError(waiting.peer, cat("rank ", waiting.peer, " has ended, and rank ", state.rank,
+                                      " still waited ", to_string(waiting)));
+  lock.unlock();
+  if (broken) throw_closed(state, *board_, waiting, *broken);
+  assert(!woken);
+  throw_expired(state, *board_, waiting, limit);
+}
+
+Message C10d::wait(int from, Slot& slot) {
+  Lock lock(state_->mutex);
+  if (!slot.done) check_running(*state_);
+  wait(lock, {from, false, slot.label}, [&] { return slot.done; });
+  check(slot.mismatch.empty(), "rank ", rank(), " expected ", to_string(slot.label), " from rank ",
+        from, ", which sent ", slot.mismatch);
+  return std::move(slot.message);
+}
+
+bool C10d::ready(const Slot& slot) {
+  const Lock lock(state_->mutex);
+  return slot.done;
+}
+
+void C10d::send(int to, const Label& label, const Tensors& tensors) {
+  assert(to >= 0 && to < size() && to != rank());
+  {
+    const Lock lock(state_->mutex);
+    check_running(*state_);
+  }
+  last_sent_ = label;
+  link(to).send(label, tensors);
+  Lock lock(state_->mutex);
+  if (link(to).broken()) wait(lock, {to, true, label}, [] { return false; });
+}
+
+std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {
+  assert(from >= 0 && from < size() && from != rank());
+  {
+    const Lock lock(state_->mutex);
+    check_running(*state_);
+  }
+  return std::make_unique<C10dArrival>(*this, from, link(from).post(label));
+}
+
+void C10d::flush() {
+  Lock lock(state_->mutex);
+  check_running(*state_);
+  for (int peer = 0; peer < size(); ++peer)
+    if (peer != rank()) wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
+}
+
+void C10d::set_limit(double seconds) {
+  const Lock lock(state_->mutex);
+  state_->limit = seconds;
+}
+
+Failure C10d::fail(int at_fault, const std::string& what) {
+  const std::optional<Failure> first = board_->publish({at_fault, what});
+  Lock lock(state_->mutex);
+  if (first) return *first;
+  // No way to agree any more. An error of this rank's own is told; of the store's end, which all
+  // ranks see, the first of those that are left tells.
+  const int teller = state_->store_is_served ? 0 : 1;
+  if (!state_->failure) state_->failure = {at_fault, what, at_fault == rank() || rank() == teller};
+  return *state_->failure;
+}
+
+void C10d::abort(const std::string& why) {
+  const Lock lock(state_->mutex);
+  if (!state_->aborted) state_->aborted = why;
+  state_->changed.notify_all();
+}
+
+// Rank 0 answers each rank on another host in turn; the quickest round trip tells the offset best.
+void C10d::agree_on_clock(const std::vector<Greeting>& greetings) {
+  const auto away = [&](int r) {
+    return greetings[static_cast<std::size_t>(r)].boot != greetings[0].boot;
+  };
+  const auto exchange = [&](int peer, double value) {
+    const auto arrival = receive(peer, {Purpose::Hello});
+    send(peer, {Purpose::Hello}, {torch::tensor({value}, torch::kFloat64)});
+    return arrival->wait().tensors.at(0).item<double>();
+  };
+  if (rank() == 0) {
+    for (int peer = 1; peer < size(); ++peer)
+      for (int round = 0; away(peer) && round < kClockRounds; ++round) {
+        receive(peer, {Purpose::Hello})->wait();
+        send(peer, {Purpose::Hello}, {torch::tensor({clock()}, torch::kFloat64)});
+      }
+    return;
+  }
+  double best = std::numeric_limits<double>::infinity();
+  double offset = 0;
+  for (int round = 0; away(rank()) && round < kClockRounds; ++round) {
+    const double start = clock();
+    const double theirs = exchange(0, start);
+    const double end = clock();
+    if (end - start >= best) continue;
+    best = end - start;
+    offset = theirs - (start + end) / 2;
+  }
+  if (!away(rank())) return;
+  state_->clock_offset = offset;
+  clock_error_ = best / 2;
+}
+
+// A peer has ended when its connection closes, however it ends.
+void C10d::wait_for_the_others() {
+  for (const auto& each : links_)
+    if (each) {
+      each->end();
+      each->drain();
+    }
+  RunState& state = *state_;
+  Lock lock(state.mutex);
+  const auto all_gone = [&] {
+    return std::all_of(links_.begin(), links_.end(),
+                       [](const auto& each) { return !each || each->broken(); });
+  };
+  const auto failed = [&] { return state.failure || state.aborted; };
+  const auto patience = std::chrono::duration<double>(kLeaveFailedLimit);
+  if (!failed())
+    state.changed.wait_for(lock, std::chrono::duration<double>(state.limit),
+                           [&] { return all_gone() || failed(); });
+  if (failed()) state.changed.wait_for(lock, patience, all_gone);
+}
+
+C10d::~C10d() {
+  try {
+    flush();  // throws at once where the run has failed
+  } catch (const std::exception&) {
+  }
+  board_->leave();
+  if (serves_) wait_for_the_others();
+  board_.reset();
+  links_.clear();
+}
+
+}  // namespace
+
+std::unique_ptr<Transport> c10d_transport(const Rendezvous& place,
+                                          double start_limit,
+                                          torch::Device device) {
+  Started started = start_c10d(place, start_limit, device);
+  const std::vector<Greeting> greetings = started.greetings;
+  auto transport = std::make_unique<C10d>(place, std::move(started), device);
+  transport->set_limit(start_limit);
+  transport->agree_on_clock(greetings);
+  return transport;
+}
+
+}  // namespace headrace

@@ -1,0 +1,231 @@
+#include "headrace/transport/c10d_link.h"
+
+#include <cassert>
+#include <chrono>
+#include <utility>
+
+#include "headrace/transport/dense.h"
+
+namespace headrace {
+
+namespace {
+
+constexpr int kFirstTag = 0;
+constexpr int kRestTag = 1;
+// First parts of this many messages are taken in before their receives are posted.
+constexpr int kExpected = 4;
+constexpr auto kForever = std::chrono::hours(24 * 365);
+
+// The link is being destroyed: its threads end.
+struct Ending {};
+
+}  // namespace
+
+Link::Link(std::shared_ptr<RunState> state,
+           GroupBackend backend,
+           DeviceGroups groups,
+           int peer,
+           torch::Device device)
+    : state_(std::move(state)),
+      backend_(std::move(backend)),
+      groups_(std::move(groups)),
+      peer_(peer),
+      device_(device) {}
+
+Link::~Link() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    stopping_ = true;
+    slot_posted_.notify_all();
+    send_started_.notify_all();
+  }
+  {
+    const std::lock_guard lock(works_mutex_);
+    ending_ = true;
+    for (const GroupWork& work : works_) work->abort();
+  }
+  if (receiver_.joinable()) receiver_.join();
+  if (reaper_.joinable()) reaper_.join();
+}
+
+GroupWork Link::start(bool sending, torch::Tensor tensor, int tag) {
+  const bool device = !tensor.is_cpu();
+  const GroupBackend& group = !device                             ? backend_
+                              : (state_->rank < peer_) == sending ? groups_.to_higher
+                                                                  : groups_.to_lower;
+  std::vector<torch::Tensor> tensors = {std::move(tensor)};
+  const std::lock_guard lock(works_mutex_);
+  if (ending_) throw Ending();
+  GroupWork work = sending ? group->send(tensors, peer_, tag) : group->recv(tensors, peer_, tag);
+  works_.insert(work);
+  return work;
+}
+
+void Link::finish(const GroupWork& work) {
+  const auto forget = [&] {
+    const std::lock_guard lock(works_mutex_);
+    works_.erase(work);
+    if (ending_) throw Ending();
+  };
+  try {
+    work->wait(kForever);
+  } catch (const std::exception&) {
+    forget();
+    throw;
+  }
+  forget();
+}
+
+void Link::set_broken(const std::string& why) {
+  const std::lock_guard lock(state_->mutex);
+  if (!broken_) broken_ = why;
+  state_->changed.notify_all();
+}
+
+void Link::send(const Label& label, const Tensors& tensors) {
+  send(pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
+            groups_.to_higher != nullptr));
+}
+
+void Link::end() {
+  send({pack_end(sequence_++), {}});
+}
+
+void Link::send(const Packed& packed) {
+  if (!reaper_.joinable()) reaper_ = std::thread([this] { reap_all(); });
+  try {
+    const auto go = [&](const torch::Tensor& tensor, int tag) {
+      GroupWork work = start(true, tensor, tag);
+      const std::lock_guard lock(state_->mutex);
+      if (broken_) return;
+      sending_.push_back({{tensor}, std::move(work)});
+      ++unsent_;
+      send_started_.notify_one();
+    };
+    go(packed.first, kFirstTag);
+    for (const torch::Tensor& tensor : packed.rest) go(tensor, kRestTag);
+  } catch (const std::exception& error) {
+    set_broken(brief(error));
+  }
+}
+
+void Link::reap_all() {
+  try {
+    while (true) {
+      Sending oldest;
+      {
+        std::unique_lock lock(state_->mutex);
+        send_started_.wait(lock, [&] { return stopping_ || !sending_.empty(); });
+        if (stopping_) return;
+        oldest = std::move(sending_.front());
+        sending_.pop_front();
+      }
+      finish(oldest.work);
+      oldest = {};
+      const std::lock_guard lock(state_->mutex);
+      if (--unsent_ == 0) state_->changed.notify_all();
+    }
+  } catch (const Ending&) {
+  } catch (const std::exception& error) {
+    set_broken(brief(error));
+    const std::lock_guard lock(state_->mutex);
+    sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
+  }
+}
+
+void Link::start_receiving() {
+  if (!receiver_.joinable()) receiver_ = std::thread([this] { receive_all(); });
+}
+
+std::shared_ptr<Slot> Link::post(const Label& label) {
+  auto slot = std::make_shared<Slot>();
+  slot->label = label;
+  {
+    const std::lock_guard lock(state_->mutex);
+    posted_.push_back(slot);
+    slot_posted_.notify_one();
+  }
+  start_receiving();
+  return slot;
+}
+
+void Link::drain() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    draining_ = true;
+    slot_posted_.notify_one();
+  }
+  start_receiving();
+}
+
+std::shared_ptr<Slot> Link::next_slot() {
+  std::unique_lock lock(state_->mutex);
+  slot_posted_.wait(lock, [&] { return stopping_ || draining_ || !posted_.empty(); });
+  if (stopping_) throw Ending();
+  if (posted_.empty()) return std::make_shared<Slot>();
+  auto slot = std::move(posted_.front());
+  posted_.pop_front();
+  return slot;
+}
+
+void Link::expect_first(torch::Tensor bytes) {
+  GroupWork work = start(false, bytes, kFirstTag);
+  expected_.push_back({std::move(bytes), std::move(work)});
+}
+
+Received Link::receive_rest(const Opened& opened, const torch::Tensor& first) {
+  torch::Tensor descriptions;
+  if (opened.descriptions_apart) {
+    descriptions = torch::empty({opened.descriptions}, torch::kUInt8);
+    finish(start(false, descriptions, kRestTag));
+  }
+  const bool device_to_device = groups_.to_higher != nullptr;
+  Received received = receive_buffers(opened, first, descriptions,
+                                      device_to_device ? device_ : torch::Device(torch::kCPU));
+  if (opened.values_inside) return received;
+  std::vector<GroupWork> works;
+  for (const torch::Tensor& tensor : received.tensors)
+    if (tensor.defined() && tensor.numel() > 0) works.push_back(start(false, tensor, kRestTag));
+  for (const GroupWork& work : works) finish(work);
+  return received;
+}
+
+void Link::receive_all() {
+  const torch::NoGradGuard no_grad;
+  try {
+    for (int i = 0; i < kExpected; ++i) expect_first(torch::empty({kFirstPart}, torch::kUInt8));
+    for (std::uint64_t sequence = 0;; ++sequence) {
+      const Expected next = std::move(expected_.front());
+      expected_.pop_front();
+      finish(next.work);
+      const Opened opened = open_first(next.bytes);
+      assert(opened.sequence == sequence);
+      if (opened.end) {
+        const std::lock_guard lock(state_->mutex);
+        ended_ = true;
+        broken_ = "the peer has ended";
+        state_->changed.notify_all();
+        return;
+      }
+      const std::shared_ptr<Slot> slot = next_slot();
+      Received received = receive_rest(opened, next.bytes);
+      expect_first(next.bytes);
+      for (std::size_t i = 0; i < received.tensors.size(); ++i) {
+        torch::Tensor& tensor = received.tensors[i];
+        if (!tensor.defined()) continue;
+        if (received.on_device[i]) tensor = tensor.to(device_);
+        tensor.set_requires_grad(received.requires_grad[i]);
+      }
+      const std::lock_guard lock(state_->mutex);
+      slot->message = {std::move(received.tensors), opened.sent, shared_clock(*state_)};
+      if (slot->label != opened.label) slot->mismatch = to_string(opened.label);
+      slot->done = true;
+      state_->changed.notify_all();
+    }
+  } catch (const Ending&) {
+  } catch (const std::exception& error) {
+    set_broken(brief(error));
+  }
+}
+
+}  // namespace headrace

@@ -1,0 +1,123 @@
+// The messages between this rank and one peer, both ways, over a c10d back end.
+//
+// A message goes out in the caller's thread; the sending thread only waits until it has left and
+// then lets go of its tensors. The receiving thread takes messages in while the rank computes:
+// first parts as they come (a few are always expected, so that a small message is here before it is
+// asked for), the rest once its receive is posted. Both threads start when first needed. Back end
+// operations have no limit of their own here, as Gloo closes all connections of a group when one
+// runs out; the waits of the rank's own thread have one.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include "headrace/transport/c10d_state.h"
+#include "headrace/transport/c10d_wire.h"
+#include "headrace/transport/transport.h"
+
+namespace headrace {
+
+using GroupBackend = c10::intrusive_ptr<c10d::Backend>;
+using GroupWork = c10::intrusive_ptr<c10d::Work>;
+
+// Moves the values of tensors that are on a device straight between devices (NCCL). One each for
+// the two directions of a pair of ranks, so that neither waits for the other.
+struct DeviceGroups {
+  GroupBackend to_higher;  // from the lower rank to the higher
+  GroupBackend to_lower;
+};
+
+// A posted receive, filled by the receiving thread. Guarded by the state's mutex.
+struct Slot {
+  Label label;
+  bool done = false;
+  Message message;
+  std::string mismatch;  // what the peer sent instead, where that is the case
+};
+
+class Link {
+ public:
+  // Tensors that left a device arrive on `device`. `groups` may be empty.
+  Link(std::shared_ptr<RunState> state,
+       GroupBackend backend,
+       DeviceGroups groups,
+       int peer,
+       torch::Device device);
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+  ~Link();  // ends all operations at once
+
+  void send(const Label& label, const Tensors& tensors);
+  std::shared_ptr<Slot> post(const Label& label);
+  // Tells the peer that nothing more will come.
+  void end();
+  // Takes in and drops what comes from now on, to notice the peer's end.
+  void drain();
+
+  // The following want the state's mutex held.
+  bool all_sent() const { return unsent_ == 0; }
+  // Why no message can come or go any more.
+  const std::optional<std::string>& broken() const { return broken_; }
+  // It is the peer that has said so.
+  bool ended() const { return ended_; }
+
+ private:
+  void send(const Packed& packed);
+
+  struct Sending {
+    Tensors tensors;
+    GroupWork work;
+  };
+  struct Expected {
+    torch::Tensor bytes;
+    GroupWork work;
+  };
+
+  void start_receiving();
+  void receive_all();
+  Received receive_rest(const Opened& opened, const torch::Tensor& first);
+  std::shared_ptr<Slot> next_slot();
+  void expect_first(torch::Tensor bytes);
+  void reap_all();
+  GroupWork start(bool sending, torch::Tensor tensor, int tag);
+  void finish(const GroupWork& work);
+  void set_broken(const std::string& why);
+
+  const std::shared_ptr<RunState> state_;
+  const GroupBackend backend_;
+  const DeviceGroups groups_;
+  const int peer_;
+  const torch::Device device_;
+
+  std::uint64_t sequence_ = 0;     // the caller's thread
+  std::deque<Expected> expected_;  // the receiving thread
+
+  // Guarded by the state's mutex.
+  std::deque<std::shared_ptr<Slot>> posted_;
+  std::deque<Sending> sending_;
+  std::size_t unsent_ = 0;
+  std::optional<std::string> broken_;
+  bool ended_ = false;
+  bool draining_ = false;
+  bool stopping_ = false;
+  std::condition_variable slot_posted_;
+  std::condition_variable send_started_;
+
+  std::mutex works_mutex_;
+  std::set<GroupWork> works_;  // those being waited for, to be ended by the destructor
+  bool ending_ = false;
+
+  std::thread receiver_;
+  std::thread reaper_;
+};
+
+}  // namespace headrace

@@ -1,0 +1,213 @@
+#include "headrace/transport/c10d_start.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include <c10/util/Logging.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <unistd.h>
+
+#include "headrace/base/text.h"
+#include "headrace/transport/c10d_nccl.h"
+
+namespace headrace {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Milliseconds = std::chrono::milliseconds;
+
+Milliseconds milliseconds(double seconds) {
+  return std::chrono::duration_cast<Milliseconds>(std::chrono::duration<double>(seconds));
+}
+
+std::string where(const Rendezvous& place) {
+  return cat(place.address, ":", place.port);
+}
+
+// Errors of c10d that we expect reach the user as one message of ours, not twice.
+void silence_c10d() {
+  if (!std::getenv("TORCH_CPP_LOG_LEVEL") && !std::getenv("TORCH_DISTRIBUTED_DEBUG"))
+    FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+}
+
+c10::intrusive_ptr<c10d::Store> connect(const Rendezvous& place, double limit) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<std::uint16_t>(place.port);
+  options.isServer = place.rank == 0 && !place.store_is_served;
+  options.waitWorkers = false;
+  options.timeout = milliseconds(limit);
+  if (options.isServer && place.listen_fd >= 0) options.masterListenFd = place.listen_fd;
+  try {
+    auto store = c10::make_intrusive<c10d::TCPStore>(place.address, options);
+    store->setTimeout(milliseconds(kStoreLimit));
+    // Restarts under torchrun share the store of its agent.
+    return c10::make_intrusive<c10d::PrefixStore>(cat("headrace/", place.attempt), store);
+  } catch (const std::exception& error) {
+    const std::string why = brief(error);
+    check(why.find("EADDRINUSE") == std::string::npos, "cannot listen on ", where(place),
+          ": another process uses the port; set MASTER_PORT to a free one");
+    check(!options.isServer, "rank 0 cannot serve the run's store at ", where(place),
+          " (MASTER_ADDR, MASTER_PORT): ", why);
+    throw Error(cat("rank ", place.rank, " cannot reach the run's store at ", where(place),
+                    " (MASTER_ADDR, MASTER_PORT) within ", fixed_text(limit, 1),
+                    " s: is rank 0 running there? ", why));
+  }
+}
+
+// The address from which this host reaches the store: the one to announce to the others. No packet
+// is sent for it.
+std::string local_address(const Rendezvous& place) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  const int failed =
+      getaddrinfo(place.address.c_str(), std::to_string(place.port).c_str(), &hints, &found);
+  check(failed == 0, "cannot resolve MASTER_ADDR=", place.address, ": ", gai_strerror(failed));
+  std::string result;
+  for (const addrinfo* each = found; each != nullptr && result.empty(); each = each->ai_next) {
+    const int fd = socket(each->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    sockaddr_storage own{};
+    socklen_t length = sizeof own;
+    std::array<char, NI_MAXHOST> text{};
+    auto* const generic = reinterpret_cast<sockaddr*>(&own);
+    if (::connect(fd, each->ai_addr, each->ai_addrlen) == 0 &&
+        getsockname(fd, generic, &length) == 0 &&
+        getnameinfo(generic, length, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) == 0)
+      result = text.data();
+    close(fd);
+  }
+  freeaddrinfo(found);
+  check(!result.empty(), "rank ", place.rank, " has no way to ", place.address,
+        "; set MASTER_ADDR to an address of rank 0's host that all hosts reach");
+  return result;
+}
+
+// Two ranks whose `boot` is the same share a host's clock; with the same network, its loopback.
+std::string boot_id() {
+  std::string id;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> id;
+  return id;
+}
+
+std::string network_id() {
+  std::array<char, 64> text{};
+  const auto length = readlink("/proc/self/ns/net", text.data(), text.size());
+  return cat(boot_id(), " ",
+             std::string(text.data(), length > 0 ? static_cast<std::size_t>(length) : 0));
+}
+
+bool is_loopback(const std::string& address) {
+  return address.starts_with("127.") || address == "::1";
+}
+
+// Puts up this rank's greeting and collects the others'.
+std::vector<Greeting> greet(const Rendezvous& place,
+                            Desk& desk,
+                            const std::string& address,
+                            double limit) {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  const std::string own =
+      join_text({std::to_string(place.size), host.data(), boot_id(), network_id(), address}, "\n");
+  const auto texts =
+      std::make_shared<std::vector<std::string>>(static_cast<std::size_t>(place.size));
+  const std::string silent =
+      cat("the run's store at ", where(place), " (MASTER_ADDR, MASTER_PORT) does not answer");
+  const auto end = Clock::now() + milliseconds(limit);
+  desk.must(
+      [=](c10d::Store& store) {
+        check(store.add(cat("joined/", place.rank), 1) == 1, "two processes are rank ", place.rank,
+              " of the run at ", where(place),
+              "; start each rank once, or set MASTER_PORT to a port of this run's own");
+        store.set(cat("greeting/", place.rank), own);
+        for (int rank = 0; rank < place.size;) {
+          const std::string key = cat("greeting/", rank);
+          if (store.check({key})) {
+            (*texts)[static_cast<std::size_t>(rank++)] = store.get_to_str(key);
+          } else {
+            check(Clock::now() < end, "rank ", rank, " of ", place.size, " has not joined rank ",
+                  place.rank, " at ", where(place), " within ", fixed_text(limit, 1),
+                  " s; is it running, and with the same MASTER_ADDR and MASTER_PORT?");
+            std::this_thread::sleep_for(Milliseconds(10));
+          }
+        }
+      },
+      limit + kStoreLimit, silent);
+  std::vector<Greeting> greetings;
+  std::vector<std::string> networks;
+  for (const std::string& text : *texts) {
+    const std::vector<std::string> parts = split_text(text, '\n');
+    assert(parts.size() == 5);
+    check(parts[0] == std::to_string(place.size), "rank ", greetings.size(), " was told of ",
+          parts[0], " ranks, and rank ", place.rank, " of ", place.size,
+          "; start all with the same WORLD_SIZE");
+    greetings.push_back({parts[1], parts[2], parts[4]});
+    networks.push_back(parts[3]);
+  }
+  for (std::size_t a = 0; a < networks.size(); ++a)
+    for (std::size_t b = 0; b < networks.size(); ++b)
+      check(networks[a] == networks[b] || !is_loopback(greetings[a].address), "rank ", a, " (host ",
+            greetings[a].host, ") announces ", greetings[a].address, ", which rank ", b, " (host ",
+            greetings[b].host, ") cannot reach; set GLOO_SOCKET_IFNAME on ", greetings[a].host,
+            " to the network interface that joins the hosts");
+  return greetings;
+}
+
+}  // namespace
+
+Started start_c10d(const Rendezvous& place, double limit, torch::Device device) {
+  silence_c10d();
+  const auto begin = Clock::now();
+  const auto rest = [&] {
+    return std::max(0.1, limit - std::chrono::duration<double>(Clock::now() - begin).count());
+  };
+  Started started;
+  started.desk = std::make_unique<Desk>();
+  started.desk->open([=] { return connect(place, limit); }, limit + 1,
+                     cat("what listens at ", where(place),
+                         " (MASTER_ADDR, MASTER_PORT) is not the store of this run"));
+  const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
+  const std::string address = interface ? cat("interface ", interface) : local_address(place);
+  started.greetings = greet(place, *started.desk, address, rest());
+  const auto made = std::make_shared<Started>();
+  started.desk->must(
+      [=, seconds = rest()](c10d::Store& store) {
+        using Gloo = c10d::ProcessGroupGloo;
+        auto shared = c10::intrusive_ptr<c10d::Store>::reclaim_copy(&store);
+        auto options = Gloo::Options::create(milliseconds(seconds));
+        options->devices.push_back(interface ? Gloo::createDeviceForInterface(interface)
+                                             : Gloo::createDeviceForHostname(address));
+        try {
+          made->group =
+              c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", shared),
+                                        place.rank, place.size, options);
+          if (device.is_cuda()) made->device_groups = nccl_groups(shared, place.rank, place.size);
+        } catch (const std::exception& error) {
+          throw Error(cat("rank ", place.rank, ", at ", address,
+                          ", cannot connect to the other ranks within ", fixed_text(limit, 1),
+                          " s: ", brief(error),
+                          "; if hosts have several networks, set GLOO_SOCKET_IFNAME to the "
+                          "interface that joins them"));
+        }
+      },
+      rest() + 1,
+      cat("rank ", place.rank, ", at ", address, ", cannot connect to the other ranks within ",
+          fixed_text(limit, 1),
+          " s; if hosts have several networks, set GLOO_SOCKET_IFNAME to the interface that joins "
+          "them"));
+  started.group = std::move(made->group);
+  started.device_groups = std::move(made->device_groups);
+  return started;
+}
+
+}  // namespace headrace

@@ -1,0 +1,25 @@
+#include "headrace/transport/c10d_state.h"
+
+#include <c10/util/Exception.h>
+#include <time.h>
+
+namespace headrace {
+
+double shared_clock(const RunState& state) {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9 +
+         state.clock_offset;
+}
+
+std::string brief(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
+  text = text.substr(0, text.find('\n'));
+  // Gloo begins with its source position in brackets and ends with advice.
+  if (text.starts_with('[')) text.erase(0, std::min(text.size(), text.find(']') + 2));
+  text.erase(std::min(text.size(), text.find(". This is typically caused")));
+  return text;
+}
+
+}  // namespace headrace

@@ -1,0 +1,39 @@
+// Ranks that are threads of one process: messages are handed over, nothing is copied that is
+// already dense.
+//
+//   run_ranks(4, [&](Transport& transport) { work(transport); });
+//
+// A rank whose transport is destroyed while a peer waits for it has ended: the peer's wait throws.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "headrace/transport/transport.h"
+
+namespace headrace {
+
+// For tests of what a real network does.
+struct LocalOptions {
+  double delay = 0;  // seconds until a message is copied and handed over; a sender that writes into
+                     // its tensors meanwhile is found out
+  bool capacity_zero = false;  // send() blocks until the peer has posted its receive
+};
+
+// One for each rank; each is to be used, and destroyed, by the thread that runs its rank.
+std::vector<std::unique_ptr<Transport>> local_transports(int ranks,
+                                                         const LocalOptions& options = {});
+
+// Calls `work` for every rank in a thread of its own. The first failure ends the waits of all the
+// others; when all threads are joined it is thrown (not the failures that it brought about).
+void run_ranks(int ranks,
+               const std::function<void(Transport&)>& work,
+               const LocalOptions& options = {});
+
+// The same over transports of any kind; each is made, and destroyed, in its rank's thread.
+void run_ranks(int ranks,
+               const std::function<std::unique_ptr<Transport>(int)>& make,
+               const std::function<void(Transport&)>& work);
+
+}  // namespace headrace

@@ -1,0 +1,46 @@
+// How the processes of one run find each other: what the launcher said, read from the environment.
+//
+//   const auto place = rendezvous_from_environment();   // none: this process was not launched
+//   if (place) transport = c10d_transport(*place, 60);
+//
+// A launcher that said half of what is needed, or nonsense, is a UsageError that names the variable
+// and its value.
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace headrace {
+
+struct Rendezvous {
+  int rank = 0;
+  int size = 1;
+  int local_rank = 0;  // among the ranks of this host
+  int local_size = 1;
+  std::string address = "127.0.0.1";  // where the run's store listens
+  int port = 0;
+  int listen_fd = -1;             // rank 0: a socket that already listens there; -1: open one
+  bool store_is_served = false;   // by the launcher: rank 0 is a client like the others
+  std::string attempt = "0";      // differs between restarts that share a store
+  std::string launcher = "none";  // "torchrun", "mpirun", "srun", "headrace", "environment"
+};
+
+// Reads, in this order, RANK WORLD_SIZE MASTER_ADDR MASTER_PORT [LOCAL_RANK LOCAL_WORLD_SIZE]
+// (torchrun, our own launcher, or by hand), OMPI_COMM_WORLD_* (mpirun), SLURM_* (srun). Under the
+// last two MASTER_ADDR and MASTER_PORT are optional: on one host, and under Slurm, address and port
+// follow from the job.
+std::optional<Rendezvous> rendezvous_from_environment();
+
+// The first host of Slurm's short form: "gpu[07-09,12],login" -> "gpu07".
+std::string first_host(const std::string& slurm_list);
+
+// A socket that listens on 127.0.0.1 at a port that was free. A launcher gives it to rank 0 (by
+// HEADRACE_LISTEN_FD), so that no other process can take the port in between. The descriptor is
+// closed on exec: dup2 it in the child that is to have it, and only there.
+struct Listening {
+  int fd = -1;
+  int port = 0;
+};
+Listening listen_on_free_port();
+
+}  // namespace headrace

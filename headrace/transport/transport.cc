@@ -1,0 +1,34 @@
+#include "headrace/transport/transport.h"
+
+#include <string>
+
+namespace headrace {
+
+namespace {
+
+const char* to_string(Purpose purpose) {
+  switch (purpose) {
+    case Purpose::Activations:
+      return "activations";
+    case Purpose::Gradients:
+      return "gradients";
+    case Purpose::SharedGradients:
+      return "shared gradients";
+    case Purpose::Collect:
+      return "collected values";
+    case Purpose::Hello:
+      return "greeting";
+  }
+  return "unknown purpose";
+}
+
+}  // namespace
+
+std::string to_string(const Label& label) {
+  std::string text = to_string(label.purpose);
+  if (label.stage >= 0) text += cat(" of stage ", label.stage);
+  if (label.microbatch >= 0) text += cat(", microbatch ", label.microbatch);
+  return text + cat(", step ", label.step);
+}
+
+}  // namespace headrace

@@ -1,0 +1,242 @@
+// The promise of the project: whatever the number of stages and the schedule, losses, every
+// gradient, the norm and the updated weights are those of the same model in one process over the
+// same microbatches, to the bit.
+//
+// The reference below uses neither stages nor executor nor transport: a plain loop over the layers.
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "headrace/base/keyed.h"
+#include "headrace/model/gpt.h"
+#include "headrace/runtime/pipeline.h"
+#include "headrace/train/optimizer.h"
+#include "headrace/transport/local.h"
+
+namespace headrace {
+namespace {
+
+using torch::Tensor;
+
+constexpr std::uint64_t kSeed = 11;
+constexpr int kSteps = 3;
+constexpr std::int64_t kRows = 2, kContext = 16, kVocabulary = 97;
+
+struct Case {
+  int microbatches;
+  bool tied;
+  double dropout;
+  double clip;
+};
+
+struct Outcome {
+  std::vector<double> losses;
+  std::vector<double> norms;
+  std::vector<std::map<std::string, Tensor>> gradients;  // of each step, after clipping
+  std::map<std::string, Tensor> weights;                 // after the last step
+};
+
+GptConfig model_of(const Case& c) {
+  return {.layers = 4,
+          .width = 32,
+          .heads = 4,
+          .context = kContext,
+          .vocabulary = kVocabulary,
+          .tied = c.tied,
+          .dropout = c.dropout};
+}
+
+TrainConfig optimizer_config() {
+  TrainConfig config;
+  config.optimizer = "adamw";
+  config.learning_rate = 1e-2;
+  return config;
+}
+
+// Tokens of a microbatch, and targets of which some are ignored: microbatches weigh differently.
+Tensor tokens(std::int64_t step, int microbatch, const char* what) {
+  auto generator = at::detail::createCPUGenerator(keyed(kSeed, what, step, microbatch));
+  return torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);
+}
+
+Tensor targets_of(std::int64_t step, int microbatch) {
+  Tensor targets = tokens(step, microbatch, "targets");
+  targets[0].slice(0, 0, 3 * (microbatch % 4)).fill_(-100);
+  return targets;
+}
+
+double loss_scale(std::int64_t step, int microbatches) {
+  std::int64_t valid = 0;
+  for (int m = 0; m < microbatches; ++m)
+    valid += targets_of(step, m).ne(-100).sum().item<std::int64_t>();
+  return 1.0 / static_cast<double>(valid);
+}
+
+Outcome one_process(const Case& c) {
+  const std::vector<LayerSpec> model = gpt(model_of(c));
+  std::vector<std::unique_ptr<Layer>> layers;
+  for (const LayerSpec& spec : model) layers.push_back(spec.build({.seed = kSeed}));
+  // Distinct parameters in the model's order; a shared one has a leaf and a gradient for each
+  // owner.
+  std::vector<OwnedParameter> parameters;
+  for (const auto& layer : layers) {
+    for (Parameter& parameter : layer->parameters()) {
+      OwnedParameter* known = nullptr;
+      for (OwnedParameter& other : parameters)
+        if (other.name == parameter.spec.name) known = &other;
+      if (known == nullptr) {
+        known = &parameters.emplace_back();
+        known->name = parameter.spec.name;
+        known->value = parameter.value;
+      } else {
+        parameter.value.set_data(known->value.detach());
+      }
+      parameter.value.mutable_grad() = torch::zeros_like(parameter.value);
+      known->owners.push_back(parameter.value);
+    }
+  }
+  Optimizer optimizer(optimizer_config(), parameters);
+  Outcome outcome;
+  for (std::int64_t step = 0; step < kSteps; ++step) {
+    for (OwnedParameter& parameter : parameters)
+      for (Tensor& owner : parameter.owners) owner.mutable_grad().zero_();
+    double loss = 0;
+    for (int m = 0; m < c.microbatches; ++m) {
+      Context context;
+      context.key = keyed(keyed(kSeed, "dropout", step), m);
+      context.targets = targets_of(step, m);
+      context.loss_scale = loss_scale(step, c.microbatches);
+      Tensors values = {tokens(step, m, "inputs")};
+      for (const auto& layer : layers) values = layer->forward(values, context);
+      values[0].backward();
+      loss += values[0].item<double>();
+    }
+    double squares = 0;
+    for (OwnedParameter& parameter : parameters) {
+      Tensor sum = parameter.owners[0].grad();
+      for (std::size_t i = 1; i < parameter.owners.size(); ++i)
+        sum = sum + parameter.owners[i].grad();
+      parameter.gradient = sum;
+      const double norm = torch::linalg_vector_norm(sum).item<double>();
+      squares += norm * norm;
+    }
+    const double norm = std::sqrt(squares);
+    outcome.losses.push_back(loss);
+    outcome.norms.push_back(norm);
+    auto& gradients = outcome.gradients.emplace_back();
+    for (OwnedParameter& parameter : parameters) {
+      if (c.clip > 0 && norm > c.clip) parameter.gradient.mul_(c.clip / norm);
+      gradients.emplace(parameter.name, parameter.gradient.clone());
+    }
+    optimizer.step(1e-2);
+  }
+  for (OwnedParameter& parameter : parameters)
+    outcome.weights.emplace(parameter.name, parameter.value.detach().clone());
+  return outcome;
+}
+
+// Adds a copy to `all`, or expects it to equal the copy another rank has put there.
+void put(std::map<std::string, Tensor>& all, const std::string& name, const Tensor& value) {
+  const auto [found, is_new] = all.emplace(name, value.detach().clone());
+  if (!is_new) {
+    EXPECT_TRUE(torch::equal(found->second, value))
+        << "copies of " << name << " differ between ranks";
+  }
+}
+
+Outcome pipelined(const Case& c, const std::string& schedule, int ranks, bool recompute) {
+  Outcome outcome;
+  outcome.gradients.resize(kSteps);
+  std::mutex mutex;
+  run_ranks(ranks, [&](Transport& transport) {
+    LayoutOptions options;
+    options.model = gpt(model_of(c));
+    options.schedule = schedule;
+    options.ranks = ranks;
+    if (recompute) options.recompute = {-1};
+    Pipeline pipeline(make_layout(options), transport, {.seed = kSeed});
+    Optimizer optimizer(optimizer_config(), pipeline.gradients().parameters());
+    for (std::int64_t step = 0; step < kSteps; ++step) {
+      Work work;
+      work.step = step;
+      work.microbatches = c.microbatches;
+      work.inputs = [&](int m) { return tokens(step, m, "inputs"); };
+      work.targets = [&](int m) { return targets_of(step, m); };
+      work.loss_scale = loss_scale(step, c.microbatches);
+      work.clip = c.clip;
+      const StepResult result = pipeline.train(work);
+      const std::lock_guard lock(mutex);
+      for (const OwnedParameter& parameter : pipeline.gradients().parameters())
+        put(outcome.gradients[static_cast<std::size_t>(step)], parameter.name, parameter.gradient);
+      optimizer.step(1e-2);
+      if (transport.rank() > 0) {
+        continue;
+      }
+      outcome.losses.push_back(result.loss);
+      outcome.norms.push_back(result.norm);
+    }
+    const std::lock_guard lock(mutex);
+    for (const OwnedParameter& parameter : pipeline.gradients().parameters())
+      put(outcome.weights, parameter.name, parameter.value);
+  });
+  return outcome;
+}
+
+void expect_same_bits(const std::map<std::string, Tensor>& actual,
+                      const std::map<std::string, Tensor>& expected,
+                      const std::string& what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  for (const auto& [name, value] : expected) {
+    ASSERT_TRUE(actual.contains(name)) << what << " lacks " << name;
+    EXPECT_TRUE(torch::equal(actual.at(name), value)) << what << " of " << name << " differs";
+  }
+}
+
+using Parameters = std::tuple<std::string, int, int, bool, double>;
+
+class SameAsOneProcess : public ::testing::TestWithParam<Parameters> {};
+
+TEST_P(SameAsOneProcess, ToTheBit) {
+  torch::set_num_threads(1);
+  const auto& [schedule, ranks, microbatches, tied, dropout] = GetParam();
+  for (const double clip : {0.0, 0.05}) {
+    const Case c{microbatches, tied, dropout, clip};
+    const Outcome expected = one_process(c);
+    ASSERT_GT(expected.norms[0], 0.05) << "clipping would not be active";
+    for (const bool recompute : {false, true}) {
+      SCOPED_TRACE(testing::Message() << "clip " << clip << ", recompute " << recompute);
+      const Outcome actual = pipelined(c, schedule, ranks, recompute);
+      EXPECT_EQ(actual.losses, expected.losses);
+      EXPECT_EQ(actual.norms, expected.norms);
+      for (std::size_t step = 0; step < kSteps; ++step)
+        expect_same_bits(actual.gradients[step], expected.gradients[step], "gradient");
+      expect_same_bits(actual.weights, expected.weights, "weight");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Grid,
+                         SameAsOneProcess,
+                         ::testing::Combine(::testing::Values("gpipe", "1f1b"),
+                                            ::testing::Values(1, 2, 3, 4),
+                                            ::testing::Values(1, 2, 3, 8),
+                                            ::testing::Bool(),
+                                            ::testing::Values(0.0, 0.1)),
+                         [](const auto& param_info) {
+                           return "s" + std::get<0>(param_info.param) + "_P" +
+                                  std::to_string(std::get<1>(param_info.param)) + "_M" +
+                                  std::to_string(std::get<2>(param_info.param)) +
+                                  (std::get<3>(param_info.param) ? "_tied" : "_untied") +
+                                  (std::get<4>(param_info.param) > 0 ? "_dropout" : "");
+                         });
+
+}  // namespace
+}  // namespace headrace

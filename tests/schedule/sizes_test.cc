@@ -1,0 +1,116 @@
+// Every schedule at every size: sound before and after lowering, and where a size does not fit, a
+// message that says which do, truly.
+#include <cctype>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "headrace/base/error.h"
+#include "headrace/schedule/generators.h"
+#include "headrace/schedule/lower.h"
+#include "headrace/schedule/validate.h"
+
+namespace headrace {
+namespace {
+
+bool has_v(const std::string& name) {
+  return name == "interleaved" || name == "bfs" || name == "gis";
+}
+
+void expect_sound(const std::string& name, const GeneratorOptions& options) {
+  Schedule schedule;
+  try {
+    schedule = generate(name, options);
+  } catch (const UsageError& refusal) {
+    EXPECT_THAT(refusal.what(), testing::HasSubstr("nearest that work"));
+    return;
+  }
+  EXPECT_THAT(validate(schedule).violations, testing::IsEmpty());
+  EXPECT_THAT(validate(lower(schedule)).violations, testing::IsEmpty());
+}
+
+class Sizes : public testing::TestWithParam<std::string> {};
+
+TEST_P(Sizes, AreSoundOrRefused) {
+  const std::string& name = GetParam();
+  for (int ranks = 1; ranks <= 8; ++ranks)
+    // The search over blocks takes its time: every third size is enough there.
+    for (int microbatches = 1; microbatches <= 24; microbatches += name == "v-adaptive" ? 3 : 1)
+      for (const int v : has_v(name) ? std::vector{1, 2, 3} : std::vector{0}) {
+        SCOPED_TRACE(name + " P " + std::to_string(ranks) + " M " + std::to_string(microbatches) +
+                     " v " + std::to_string(v));
+        GeneratorOptions options{
+            .ranks = ranks, .microbatches = microbatches, .stages_per_rank = v};
+        expect_sound(name, options);
+        // Unequal costs and a transfer time, for the schedules that look at them.
+        options.costs.forward = {3};
+        options.costs.backward_input = {4};
+        options.costs.backward_weight = {2};
+        options.costs.latency = 0.5;
+        options.memory_limit = {static_cast<double>(name == "zb-auto" ? ranks : 2 * ranks)};
+        expect_sound(name, options);
+      }
+}
+
+std::vector<std::string> names() {
+  std::vector<std::string> all;
+  for (const Generator& generator : generators()) all.push_back(generator.name);
+  return all;
+}
+
+std::string test_name(const testing::TestParamInfo<std::string>& name) {
+  std::string letters = name.param;
+  std::erase_if(letters, [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; });
+  return letters;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Sizes, testing::ValuesIn(names()), test_name);
+
+TEST(Grid, OfGroups) {
+  for (int ranks = 1; ranks <= 8; ++ranks)
+    for (int group = (ranks + 1) / 2; group <= ranks; ++group)
+      for (const int microbatches : {1, 3, 8, 13, 24})
+        for (const int v : {1, 2, 3, 4}) {
+          SCOPED_TRACE("gis P " + std::to_string(ranks) + " g " + std::to_string(group));
+          expect_sound("gis", {.ranks = ranks,
+                               .microbatches = microbatches,
+                               .stages_per_rank = v,
+                               .group_size = group});
+        }
+  for (const int ranks : {2, 4, 6, 8, 12})
+    for (int pipelines = 2; pipelines <= ranks; pipelines += 2)
+      for (const int microbatches : {1, 3, 8, 13, 24})
+        expect_sound("chimera",
+                     {.ranks = ranks, .microbatches = microbatches, .group_size = pipelines});
+  for (const int splits : {1, 2, 3, 4})
+    for (int ranks = 1; ranks <= 6; ++ranks)
+      for (const int microbatches : {1, 2, 5})
+        expect_sound("seq1f1b",
+                     {.ranks = ranks, .microbatches = microbatches, .sequence_splits = splits});
+}
+
+TEST(Grid, RefusalsNameWhatWorks) {
+  using testing::HasSubstr;
+  using testing::ThrowsMessage;
+  EXPECT_THAT([] { generate("interleaved", {.ranks = 4, .microbatches = 9}); },
+              ThrowsMessage<UsageError>(HasSubstr("the nearest that work are 8 and 10")));
+  EXPECT_THAT([] { generate("dualpipe", {.ranks = 4, .microbatches = 9}); },
+              ThrowsMessage<UsageError>(HasSubstr("the nearest that works is 10")));
+  EXPECT_THAT([] { generate("dualpipe-v", {.ranks = 4, .microbatches = 3}); },
+              ThrowsMessage<UsageError>(HasSubstr("the nearest that works is 8")));
+  EXPECT_THAT([] { generate("gis", {.ranks = 6, .microbatches = 6, .group_size = 2}); },
+              ThrowsMessage<UsageError>(HasSubstr("the nearest that works is 3")));
+  EXPECT_THAT([] { generate("pipedream-2bw", {.ranks = 4, .microbatches = 8, .group_size = 2}); },
+              ThrowsMessage<UsageError>(HasSubstr("the nearest that works is 4")));
+  EXPECT_THAT([] { generate("zb-h1", {.ranks = 4, .microbatches = 8, .stages_per_rank = 2}); },
+              ThrowsMessage<UsageError>(HasSubstr("set it to 1")));
+  EXPECT_THAT([] { generate("zb-auto", {.ranks = 2, .microbatches = 4, .memory_limit = {0.5}}); },
+              ThrowsMessage<UsageError>(HasSubstr("memory limit of rank 0")));
+  EXPECT_THROW(generate("zb-auto", {.ranks = 3, .microbatches = 4, .memory_limit = {4, 4}}),
+               UsageError);
+}
+
+}  // namespace
+}  // namespace headrace
