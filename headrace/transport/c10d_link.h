@@ -60,6 +60,7 @@ class Link {
   std::shared_ptr<Slot> post(const Label& label);
   // Tells the peer that nothing more will come.
   void end();
+  bool has_sent() const { return sequence_ > 0; }
   // Takes in and drops what comes from now on, to notice the peer's end.
   void drain();
 
