@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 namespace headrace::orders {
 namespace {
@@ -20,6 +22,7 @@ struct Parts {
   double count = 0;      // forwards in all
   double work = 0;       // of the rank in all
   double backwards = 0;  // I and W in all
+  double chained = 0;    // F and I in all, what other ranks wait for
   double longest_forward = 0;
   double longest_backward = 0;  // I and W
   double longest_weight = 0;
@@ -57,6 +60,19 @@ class RankBound {
     return std::max(parts_.work + (apart ? before + after : std::max(before, after)), held());
   }
 
+  // The same with all that a rank further on must do meanwhile. Its last input gradient is the last
+  // microbatch's on its first stage, since microbatches go in order.
+  double span_around(const RankBound& later) const {
+    const auto& [stage, m] = lanes_.front();
+    const int other = later.lanes_.front().first;
+    if (other <= stage || problem_.placement.replicas(stage) > 1 ||
+        problem_.placement.replicas(other) > 1)
+      return 0;
+    const double back = way(other, stage, m, 1) - time(other, 1) + time(stage, 1);
+    return way(stage, other, m, 0) + later.idle_before_gradients() + later.parts_.chained + back +
+           time(stage, 2);
+  }
+
  private:
   double time(int stage, int part) const { return problem_.time[at(stage * 3 + part)]; }
   double memory(int stage, int part) const { return problem_.memory[at(stage * 3 + part)]; }
@@ -66,6 +82,7 @@ class RankBound {
     ++parts_.count;
     parts_.work += time(stage, 0) + backward;
     parts_.backwards += backward;
+    parts_.chained += time(stage, 0) + time(stage, 1);
     parts_.longest_forward = std::max(parts_.longest_forward, time(stage, 0));
     parts_.longest_backward = std::max(parts_.longest_backward, backward);
     parts_.longest_weight = std::max(parts_.longest_weight, time(stage, 2));
@@ -160,13 +177,17 @@ class RankBound {
 }  // namespace
 
 Bound lower_bound(const Problem& problem) {
-  Bound bound;
+  std::vector<RankBound> ranks;
   for (int rank = 0; rank < problem.ranks; ++rank) {
-    const RankBound of_rank(problem, rank);
-    if (of_rank.empty()) continue;
-    const double span = of_rank.span();
+    RankBound of_rank(problem, rank);
+    if (!of_rank.empty()) ranks.push_back(std::move(of_rank));
+  }
+  Bound bound;
+  for (const RankBound& rank : ranks) {
+    double span = rank.span();
+    for (const RankBound& later : ranks) span = std::max(span, rank.span_around(later));
     bound.cost = std::max(bound.cost, span);
-    bound.makespan = std::max(bound.makespan, of_rank.head() + span);
+    bound.makespan = std::max(bound.makespan, rank.head() + span);
   }
   return bound;
 }

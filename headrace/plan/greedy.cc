@@ -58,10 +58,10 @@ class Builder {
       lane.level = static_cast<int>(stages.size() - 1 - i);
       for (int m = 0; m < problem_.microbatches; ++m)
         if (problem_.placement.rank(lane.stage, m) == rank) lane.microbatches.push_back(m);
-      lane.cap =
-          policy_.slope < 0
-              ? kNever
-              : std::max(1.0, policy_.slope * (problem_.stages - lane.stage) + policy_.extra);
+      const RankPolicy& own = policy_.ranks[at(rank)];
+      lane.cap = own.slope < 0
+                     ? kNever
+                     : std::max(1.0, own.slope * (problem_.stages - lane.stage) + own.extra);
       lanes_[at(rank)].push_back(std::move(lane));
     }
   }
@@ -117,13 +117,13 @@ class Builder {
     }
     const bool weights = !weights_[at(rank)].empty();
     Lane* lane = choose(rank, time, forward_time, room);
-    if (lane != nullptr && !(weights && policy_.weights_before_forwards))
+    if (lane != nullptr && !(weights && policy_.ranks[at(rank)].weights_before_forwards))
       return put(rank, time, {0, lane->stage, lane->microbatches[lane->forwards++]});
     if (!weights) return false;  // whoever sends the next input wakes the rank
     const Step weight = weights_[at(rank)].front();
     const double length = problem_.time_of(weight);
     const double next = next_arrival(rank, time);
-    if (next + policy_.lateness * length < time + length) {
+    if (next + policy_.ranks[at(rank)].lateness * length < time + length) {
       events_.emplace(next, rank);
       return false;
     }

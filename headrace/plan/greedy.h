@@ -9,16 +9,20 @@
 
 namespace headrace::orders {
 
-struct Policy {
+struct RankPolicy {
   // Microbatches that a stage may hold: `slope` × the stages behind it, it included, plus `extra`,
   // and never more than the memory limit. Negative slope: the limit alone.
   double slope = -1;
   double extra = 0;
   // A weight gradient may end later than the next input arrives by this share of its own time.
   double lateness = 0;
+  bool weights_before_forwards = false;  // free memory before taking more in
+};
+
+struct Policy {
+  std::vector<RankPolicy> ranks;
   // Where a rank has several stages: those nearer the loss first, or the older microbatch first.
   bool deep_first = true;
-  bool weights_before_forwards = false;  // free memory before taking more in
 };
 
 // Nothing where the policy leaves ranks waiting for one another.

@@ -4,26 +4,10 @@
 #include <cmath>
 #include <utility>
 
+#include "headrace/plan/random.h"
+
 namespace headrace::orders {
 namespace {
-
-// SplitMix64: small, and the same everywhere.
-class Random {
- public:
-  explicit Random(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t next() {
-    state_ += 0x9e3779b97f4a7c15;
-    std::uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-    return z ^ (z >> 31);
-  }
-  std::size_t below(std::size_t n) { return static_cast<std::size_t>(next() % n); }
-  double share() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
-
- private:
-  std::uint64_t state_;
-};
 
 // One step of a rank's list taken out at `from` and put in at `to`.
 struct Move {
@@ -76,12 +60,7 @@ class Search {
   }
 
  private:
-  double weigh(const Score& score) const {
-    const double over = goal_.ceiling > 0 ? std::max(0.0, score.makespan - goal_.ceiling) : 0;
-    // The total pulls apart what the longest rank does not: a hundredth of the mean.
-    return goal_.makespan * score.makespan + goal_.cost * score.cost + 10 * over +
-           0.01 * score.total / problem_.ranks;
-  }
+  double weigh(const Score& score) const { return orders::weigh(problem_, goal_, score); }
 
   struct Gap {
     int rank;
@@ -180,6 +159,13 @@ class Search {
 };
 
 }  // namespace
+
+double weigh(const Problem& problem, const Goal& goal, const Score& score) {
+  const double over = goal.ceiling > 0 ? std::max(0.0, score.makespan - goal.ceiling) : 0;
+  // The total pulls apart what the longest rank does not: a hundredth of the mean.
+  return goal.makespan * score.makespan + goal.cost * score.cost + 10 * over +
+         0.01 * score.total / problem.ranks;
+}
 
 Order improve(const Problem& problem, Order order, const Goal& goal, const Effort& effort) {
   return Search(problem, std::move(order), goal, effort).run();

@@ -22,7 +22,14 @@ struct Effort {
   std::uint64_t seed = 1;
 };
 
+double weigh(const Problem& problem, const Goal& goal, const Score& score);
+
 // The best order found, no worse than the one given.
 Order improve(const Problem& problem, Order order, const Goal& goal, const Effort& effort);
+
+// The same over what the greedy orders are made by: one rank's policy is changed, and the order
+// built anew. Moves a whole rank's rhythm where improve() moves one step. Empty where no policy
+// runs.
+Order improve_policy(const Problem& problem, const Goal& goal, const Effort& effort);
 
 }  // namespace headrace::orders

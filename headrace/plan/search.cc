@@ -138,16 +138,18 @@ class Searcher {
   void try_greedy(const Placement& placement) {
     const Problem problem(options_, placement);
     orders::Clock clock(problem);
-    const bool lanes =
-        static_cast<int>(placement.owners.size()) > placement.ranks || several_copies(placement);
+    const bool lanes = problem.stages > problem.ranks || several_copies(placement);
     for (const double slope : {-1.0, 1.0, 1.25, 1.5, 2.0})
       for (const double lateness : {0.0, 0.5, 1.0})
         for (const bool weights_first : {false, true})
           for (const bool deep_first : {true, false}) {
             if (!lanes && !deep_first) continue;  // one stage a rank: nothing to choose
-            const auto order = orders::greedy(
-                problem, {slope, slope < 0 ? 0.0 : 1.0, lateness, deep_first, weights_first});
-            if (order) consider(problem, clock, *order);
+            orders::Policy policy;
+            policy.ranks.assign(orders::at(problem.ranks),
+                                {slope, slope < 0 ? 0.0 : 1.0, lateness, weights_first});
+            policy.deep_first = deep_first;
+            if (const auto order = orders::greedy(problem, policy))
+              consider(problem, clock, *order);
           }
   }
 
@@ -185,23 +187,33 @@ class Searcher {
 
   void refine_makespan(const Candidate& start) {
     const Problem problem(options_, start.schedule.placement);
-    const orders::Bound bound = orders::lower_bound(problem);
-    if (best_->makespan <= bound.makespan * kSame) return;
-    improve(problem, start, {.makespan = 1, .cost = 0.02}, how_.steps / 3);
+    const double bound = orders::lower_bound(problem).makespan * kSame;
+    const orders::Goal goal{.makespan = 1, .cost = 0.02};
+    if (best_->makespan > bound)
+      keep(problem, orders::improve_policy(problem, goal, {.steps = how_.steps / 6}));
+    if (best_->makespan > bound) improve(problem, start, goal);
+    if (best_->makespan > bound && best_->schedule.placement == start.schedule.placement)
+      improve(problem, *best_, goal);
   }
 
   void refine_cost(const Candidate& start) {
     const Problem problem(options_, start.schedule.placement);
-    if (best_->cost <= orders::lower_bound(problem).cost * kSame) return;
-    improve(problem, start, {.makespan = 0, .cost = 1, .ceiling = start.makespan}, how_.steps / 3);
+    const double bound = orders::lower_bound(problem).cost * kSame;
+    const orders::Goal goal{.makespan = 0, .cost = 1, .ceiling = start.makespan};
+    if (best_->cost > bound)
+      keep(problem, orders::improve_policy(problem, goal, {.steps = how_.steps / 6}));
+    if (best_->cost > bound) improve(problem, start, goal);
+    if (best_->cost > bound && best_->schedule.placement == start.schedule.placement)
+      improve(problem, *best_, goal);
   }
 
-  void improve(const Problem& problem,
-               const Candidate& start,
-               const orders::Goal& goal,
-               std::int64_t steps) {
-    const Order order =
-        orders::improve(problem, orders::order_of(start.schedule), goal, {.steps = steps});
+  void improve(const Problem& problem, const Candidate& start, const orders::Goal& goal) {
+    keep(problem, orders::improve(problem, orders::order_of(start.schedule), goal,
+                                  {.steps = how_.steps / 6}));
+  }
+
+  void keep(const Problem& problem, const Order& order) {
+    if (order.empty()) return;
     if (std::optional<Candidate> candidate = rated(orders::schedule_of(order, problem)))
       offer(std::move(*candidate));
   }

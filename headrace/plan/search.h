@@ -17,8 +17,8 @@
 namespace headrace {
 
 struct SearchOptions {
-  bool several_copies = true;       // placements that hold a stage's weights more than once
-  std::int64_t steps = 30'000'000;  // effort of the local search, in actions run
+  bool several_copies = true;        // placements that hold a stage's weights more than once
+  std::int64_t steps = 100'000'000;  // effort of the local search, in actions run
 };
 
 struct Found {
