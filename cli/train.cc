@@ -49,6 +49,7 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   Config config = read_config(flags.file, settings);
   config.run_dir = flags.run_dir;
   config.timeline = flags.timeline;
+  resolve(config);  // a balance or a split says how many ranks there are
   int& ranks = config.pipeline.ranks;
   if (ranks == 0) ranks = place ? place->size : 2;
   if (place && place->size != ranks) {
