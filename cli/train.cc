@@ -1,7 +1,9 @@
 // headrace train FILE.toml: starts the local workers, or is one.
+#include <algorithm>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -47,6 +49,7 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   Config config = read_config(flags.file, settings);
   config.run_dir = flags.run_dir;
   config.timeline = flags.timeline;
+  resolve(config);  // a balance or a split says how many ranks there are
   int& ranks = config.pipeline.ranks;
   if (ranks == 0) ranks = place ? place->size : 2;
   if (place && place->size != ranks) {
@@ -65,6 +68,14 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   const Layout layout = layout_of(config);
   lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
   return config;
+}
+
+// This program's command line, to run it anew as a worker.
+std::vector<std::string> own_arguments() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> arguments;
+  for (std::string argument; std::getline(file, argument, '\0');) arguments.push_back(argument);
+  return arguments;
 }
 
 // What makes this rank's errors those of the whole run: the first one is told once, by one rank.
@@ -169,9 +180,8 @@ void add_train(CLI::App& program) {
                    "section.key=value, over what the file says; may be repeated")
       ->type_size(1)
       ->allow_extra_args(false);
-  command->final_callback([flags, &program] {
-    (void)program;
-    const int code = train(*flags, program_arguments());
+  command->final_callback([flags] {
+    const int code = train(*flags, own_arguments());
     if (code != 0) throw CLI::RuntimeError(code);
   });
 }

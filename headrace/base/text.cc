@@ -35,7 +35,8 @@ double parse_with_unit(std::string_view text,
   const std::string_view whole = trim(text);
   const std::size_t letters = whole.find_first_not_of("0123456789.+-eE");
   const std::string_view number = trim(whole.substr(0, letters));
-  const std::string_view unit = letters == std::string_view::npos ? "" : whole.substr(letters);
+  const std::string_view unit =
+      letters == std::string_view::npos ? "" : trim(whole.substr(letters));
   double value = 0;
   std::string known;
   for (const auto& [name, factor] : units) {

@@ -9,7 +9,8 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
-#include "headrace/model/linear.h"
+#include "headrace/model/halves.h"
+#include "headrace/model/operations.h"
 
 namespace headrace {
 namespace {
@@ -19,14 +20,6 @@ using torch::Tensor;
 constexpr double kInitialDeviation = 0.02;  // GPT-2's
 constexpr double kFloatBytes = 4;
 
-Tensor maybe_dropout(const Tensor& x, double p, const Context& context, const std::string& layer) {
-  return context.training && p > 0 ? keyed_dropout(x, p, keyed(context.key, layer)) : x;
-}
-
-Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  return torch::layer_norm(x, {x.size(-1)}, weight, bias);
-}
-
 class EmbeddingLayer : public Layer {
  public:
   EmbeddingLayer(std::vector<Parameter> parameters, double p)
@@ -34,54 +27,33 @@ class EmbeddingLayer : public Layer {
 
   Tensors forward(const Tensors& inputs, const Context& context) override {
     const Tensor x = embed(inputs[0], parameter(0), parameter(1), context.weight_gradients);
-    return {maybe_dropout(x, p_, context, "embedding")};
+    return {context.training && p_ > 0 ? keyed_dropout(x, p_, keyed(context.key, "embedding")) : x};
   }
 
  private:
   double p_;
 };
 
-class AttentionLayer : public Layer {
+// A block's attention (heads > 0) or MLP half.
+class HalfLayer : public Layer {
  public:
-  AttentionLayer(std::vector<Parameter> parameters, std::string name, int heads, double p)
+  HalfLayer(std::vector<Parameter> parameters, std::string name, int heads, double p)
       : Layer(std::move(parameters)), name_(std::move(name)), heads_(heads), p_(p) {}
 
   Tensors forward(const Tensors& inputs, const Context& context) override {
-    const Tensor& x = inputs[0];
-    const std::int64_t rows = x.size(0), length = x.size(1), width = x.size(2);
-    const Tensor normed = layer_norm(x, parameter(0), parameter(1));
-    const Tensor qkv = linear(normed, parameter(2), parameter(3), context.weight_gradients);
-    Tensors parts = qkv.split(width, 2);
-    for (Tensor& part : parts)
-      part = part.view({rows, length, heads_, width / heads_}).transpose(1, 2);
-    Tensor mixed = torch::scaled_dot_product_attention(parts[0], parts[1], parts[2], {}, 0.0, true);
-    mixed = mixed.transpose(1, 2).reshape({rows, length, width});
-    const Tensor out = linear(mixed, parameter(4), parameter(5), context.weight_gradients);
-    return {x + maybe_dropout(out, p_, context, name_)};
+    const HalfWeights weights{parameter(0), parameter(1), parameter(2),
+                              parameter(3), parameter(4), parameter(5)};
+    const HalfOptions options{.heads = heads_,
+                              .dropout = context.training ? p_ : 0,
+                              .key = keyed(context.key, name_),
+                              .sink = context.weight_gradients};
+    return {heads_ > 0 ? attention_half(inputs[0], weights, options)
+                       : mlp_half(inputs[0], weights, options)};
   }
 
  private:
   std::string name_;
-  std::int64_t heads_;
-  double p_;
-};
-
-class MlpLayer : public Layer {
- public:
-  MlpLayer(std::vector<Parameter> parameters, std::string name, double p)
-      : Layer(std::move(parameters)), name_(std::move(name)), p_(p) {}
-
-  Tensors forward(const Tensors& inputs, const Context& context) override {
-    const Tensor& x = inputs[0];
-    const Tensor normed = layer_norm(x, parameter(0), parameter(1));
-    const Tensor up = linear(normed, parameter(2), parameter(3), context.weight_gradients);
-    const Tensor down =
-        linear(torch::gelu(up, "tanh"), parameter(4), parameter(5), context.weight_gradients);
-    return {x + maybe_dropout(down, p_, context, name_)};
-  }
-
- private:
-  std::string name_;
+  int heads_;
   double p_;
 };
 
@@ -90,7 +62,8 @@ class HeadLayer : public Layer {
   using Layer::Layer;
 
   Tensors forward(const Tensors& inputs, const Context& context) override {
-    const Tensor normed = layer_norm(inputs[0], parameter(0), parameter(1));
+    const Tensor normed =
+        torch::layer_norm(inputs[0], {inputs[0].size(-1)}, parameter(0), parameter(1));
     if (!context.targets.defined()) return {torch::matmul(normed, parameter(2).t())};
     const HeadResult result =
         linear_cross_entropy(normed, parameter(2), context.targets, context.loss_scale,
@@ -161,8 +134,8 @@ LayerSpec attention_spec(const GptConfig& config, int block) {
                tokens * width * kFloatBytes};
   spec.build = [parameters = spec.parameters, name = spec.name,
                 config](const BuildOptions& options) {
-    return std::make_unique<AttentionLayer>(make_parameters(parameters, options), name,
-                                            config.heads, config.dropout);
+    return std::make_unique<HalfLayer>(make_parameters(parameters, options), name, config.heads,
+                                       config.dropout);
   };
   return spec;
 }
@@ -177,7 +150,8 @@ LayerSpec mlp_spec(const GptConfig& config, int block) {
                10 * tokens * width * kFloatBytes, tokens * width * kFloatBytes};
   spec.build = [parameters = spec.parameters, name = spec.name,
                 config](const BuildOptions& options) {
-    return std::make_unique<MlpLayer>(make_parameters(parameters, options), name, config.dropout);
+    return std::make_unique<HalfLayer>(make_parameters(parameters, options), name, 0,
+                                       config.dropout);
   };
   return spec;
 }

@@ -19,6 +19,8 @@
 
 #include <torch/torch.h>
 
+#include "headrace/model/weight_gradients.h"
+
 namespace headrace {
 
 using Tensors = std::vector<torch::Tensor>;
@@ -35,27 +37,6 @@ struct ParameterSpec {
 struct Parameter {
   ParameterSpec spec;
   torch::Tensor value;  // a leaf; its gradient is accumulated in place
-};
-
-// Weight gradients, computed at once or put off: BackwardInput defers them, BackwardWeight runs
-// what was deferred. The same kernels run in either case, so that split and unsplit backward agree
-// to the bit.
-class WeightGradients {
- public:
-  using Work = std::function<void()>;
-
-  void defer(bool yes) { deferring_ = yes; }
-  void add(Work work) {
-    if (deferring_)
-      pending_.push_back(std::move(work));
-    else
-      work();
-  }
-  std::vector<Work> take() { return std::exchange(pending_, {}); }
-
- private:
-  bool deferring_ = false;
-  std::vector<Work> pending_;
 };
 
 // What a forward needs to know besides its input.

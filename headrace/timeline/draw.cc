@@ -82,7 +82,10 @@ class Lane {
     const std::size_t begin = column(work_begin(event));
     const std::size_t end = column(event.end);
     for (std::size_t i = transfer; i < std::min(begin, width_); ++i) cells_[i] = '~';
-    const std::string text = label(event.action, with_stage);
+    std::string text = label(event.action, with_stage);
+    // Half a number would be another number.
+    if (begin + text.size() > std::min(end, width_))
+      text = kind_text(event.action.kind).substr(0, 1);
     for (std::size_t i = begin; i < std::min(end, width_); ++i) {
       const std::size_t offset = i - begin;
       cells_[i] = offset < text.size() ? text[offset] : '-';

@@ -59,14 +59,15 @@ std::optional<Cause> find_cause(const std::vector<Outcome>& outcomes,
   const int killed =
       first(outcomes, [](int, const Outcome& o) { return o.signal != 0 && !o.reported; });
   if (killed >= 0)
-    return Cause{killed, 1,
-                 cat(who(killed, status(killed)), " was killed by ",
-                     signal_text(outcome(killed).signal), " ", where(status(killed)))};
+    return Cause{.rank = killed,
+                 .exit_code = 1,
+                 .text = cat(who(killed, status(killed)), " was killed by ",
+                             signal_text(outcome(killed).signal), " ", where(status(killed)))};
 
   const int own =
       first(outcomes, [](int rank, const Outcome& o) { return o.reported && o.at_fault == rank; });
   if (own >= 0 && (seconds >= kWaitForDeath || all_ended))
-    return Cause{own, outcome(own).reported_code, outcome(own).text};
+    return Cause{.rank = own, .exit_code = outcome(own).reported_code, .text = outcome(own).text};
 
   if (seconds < kWaitForPeer && !all_ended) return std::nullopt;
   const int silent = first(outcomes, [](int, const Outcome& o) { return !o.reported; });
@@ -82,7 +83,7 @@ std::optional<Cause> find_cause(const std::vector<Outcome>& outcomes,
   });
   if (echo < 0) echo = first(outcomes, [](int, const Outcome&) { return true; });
   if (echo < 0) return std::nullopt;
-  Cause cause{echo, outcome(echo).reported_code, outcome(echo).text};
+  Cause cause{.rank = echo, .exit_code = outcome(echo).reported_code, .text = outcome(echo).text};
   const int blamed = outcome(echo).at_fault;
   if (known(blamed) && !outcome(blamed).ended)
     cause.text += cat("; ", who(blamed, status(blamed)), " is ",

@@ -4,7 +4,7 @@
 #include <cassert>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
+#include <cstddef>
 #include <cstring>
 #include <optional>
 #include <string>
@@ -91,8 +91,9 @@ class Launch {
  private:
   // Until something happens, or a tenth of a second for what only time decides.
   void pause() const {
-    std::vector<pollfd> wanted = {{signals_.fd(), POLLIN, 0}};
-    for (const int fd : processes_.report_fds()) wanted.push_back({fd, POLLIN, 0});
+    std::vector<pollfd> wanted = {{.fd = signals_.fd(), .events = POLLIN, .revents = 0}};
+    for (const int fd : processes_.report_fds())
+      wanted.push_back({.fd = fd, .events = POLLIN, .revents = 0});
     const bool timed = processes_.any_failed() || kill_after_ > 0;
     ::poll(wanted.data(), wanted.size(), timed ? 100 : 10000);
   }
@@ -110,6 +111,7 @@ class Launch {
     if (!processes_.any_failed()) return;
     if (!failing_since_) failing_since_ = Clock::now();
     std::vector<Status> statuses;
+    statuses.reserve(static_cast<std::size_t>(options_.workers));
     for (int rank = 0; rank < options_.workers; ++rank) statuses.push_back(page_.read(rank));
     cause_ = find_cause(processes_.outcomes(), statuses, seconds_since(*failing_since_));
     if (cause_) end(options_.failure_grace);

@@ -8,7 +8,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "headrace/base/error.h"
@@ -30,11 +32,25 @@ constexpr std::int64_t kAgreement = -1, kStageTimes = -2, kTimeline = -3;
 // Evaluations are labelled apart from the training step they follow.
 constexpr std::int64_t kEvaluation = std::int64_t{1} << 40;
 
+// The first lines in which two texts differ; equal where the texts are.
+std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
+  std::istringstream lines_a(a), lines_b(b);
+  std::string line_a, line_b;
+  while (true) {
+    const bool more_a = static_cast<bool>(std::getline(lines_a, line_a));
+    const bool more_b = static_cast<bool>(std::getline(lines_b, line_b));
+    if (!more_a) line_a.clear();
+    if (!more_b) line_b.clear();
+    if (line_a != line_b || (!more_a && !more_b)) return {line_a, line_b};
+  }
+}
+
 // Ranks that would train on different things are refused before the first step.
 void require_agreement(Transport& transport, const std::string& what, const std::string& mine) {
   const std::vector<std::string> all = collect_text(transport, mine, kAgreement);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    check(all[rank] == all[0], "ranks were given different ", what, ": rank 0 (", transport.host(0),
+    const auto [first, other] = first_difference(all[0], all[rank]);
+    check(first == other, "ranks were given different ", what, ": rank 0 (", transport.host(0),
           ") has ", all[0], ", rank ", rank, " (", transport.host(static_cast<int>(rank)), ") has ",
           all[rank]);
   }
@@ -188,7 +204,7 @@ class Run {
     const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
     if (config_.timeline) {
       const Timeline timeline = gather_timeline(transport_, events_, pipeline_.layout().schedule);
-      if (folder_) folder_->write("timeline.json", to_chrome(timeline));
+      if (folder_) folder_->write("timeline.json", chrome_trace(timeline));
     }
     if (hooks_.console != nullptr) hooks_.console->finish();
     say(closing_table(pipeline_.layout(), times));

@@ -62,12 +62,14 @@ std::vector<std::string> environment_of(const LaunchOptions& options,
   variables.try_emplace("OMP_WAIT_POLICY", "PASSIVE");
 
   std::vector<std::string> entries;
+  entries.reserve(variables.size());
   for (const auto& [name, value] : variables) entries.push_back(cat(name, '=', value));
   return entries;
 }
 
 std::vector<char*> pointers(std::vector<std::string>& texts) {
   std::vector<char*> out;
+  out.reserve(texts.size() + 1);
   for (std::string& text : texts) out.push_back(text.data());
   out.push_back(nullptr);
   return out;

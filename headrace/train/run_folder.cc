@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "headrace/base/error.h"
+#include "headrace/base/file.h"
 
 namespace headrace {
 namespace {
@@ -73,14 +74,7 @@ void RunFolder::record_evaluation(std::int64_t step,
 }
 
 void RunFolder::write(const std::string& file, const std::string& text) const {
-  const fs::path target = path_ / file;
-  const fs::path half = target.string() + ".part";
-  {
-    std::ofstream out = open(half);
-    out << text << std::flush;
-    check(out.good(), "cannot write ", half.string(), "; is the disk full?");
-  }
-  fs::rename(half, target);
+  write_file((path_ / file).string(), text);
 }
 
 }  // namespace headrace

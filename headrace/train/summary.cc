@@ -39,10 +39,6 @@ std::vector<std::int64_t> stage_parameters(const Layout& layout) {
   return counts;
 }
 
-std::string percent(double share) {
-  return fixed_text(100 * share, 1) + "%";
-}
-
 }  // namespace
 
 double flops_per_token(const Layout& layout, int context) {
@@ -72,34 +68,40 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
          << layout.placement.ranks
          << ") leave ranks idle; raise train.microbatches if memory allows\n";
   }
-  Table table({"stage", "rank", "layers", "parameters", "share", "recompute"});
+  Table table({{"stage"}, {"rank"}, {"layers"}, {"parameters"}, {"share %", 1}, {"recompute"}});
   const std::vector<std::int64_t> parameters = stage_parameters(layout);
   for (int s = 0; s < layout.stages(); ++s) {
     const auto at = static_cast<std::size_t>(s);
-    table.add({std::to_string(s), std::to_string(layout.placement.rank(s, 0)),
-               layer_range(layout, s), count_text(parameters[at]), percent(layout.share[at]),
-               layout.recompute[at] ? "yes" : "no"});
+    table.add({std::int64_t{s}, std::int64_t{layout.placement.rank(s, 0)}, layer_range(layout, s),
+               parameters[at], 100 * layout.share[at], layout.recompute[at] ? "yes" : "no"});
   }
-  text << table.text();
+  text << table.print(Format::Text);
   return text.str();
 }
 
 std::string closing_table(const Layout& layout, const std::map<int, StageTimes>& times) {
-  Table table({"stage", "layers", "parameters", "forward s", "backward s", "transfer s",
-               "waiting s", "update s", "bubble", "peak memory"});
+  Table table({{"stage"},
+               {"layers"},
+               {"parameters"},
+               {"forward s", 2},
+               {"backward s", 2},
+               {"transfer s", 2},
+               {"waiting s", 2},
+               {"update s", 2},
+               {"bubble %", 1},
+               {"peak memory"}});
   const std::vector<std::int64_t> parameters = stage_parameters(layout);
   // A rank's bubble is one for all of its stages: it computes for one at a time.
   std::map<int, double> compute_of_rank;
   for (const auto& [stage, t] : times) compute_of_rank[t.rank] += t.forward + t.backward;
   for (const auto& [stage, t] : times) {
     const double bubble = t.makespan > 0 ? 1 - compute_of_rank.at(t.rank) / t.makespan : 0;
-    table.add({std::to_string(stage), layer_range(layout, stage),
-               count_text(parameters[static_cast<std::size_t>(stage)]), fixed_text(t.forward, 2),
-               fixed_text(t.backward, 2), fixed_text(t.transfer, 2), fixed_text(t.waiting, 2),
-               fixed_text(t.update, 2), percent(std::max(0.0, bubble)),
+    table.add({std::int64_t{stage}, layer_range(layout, stage),
+               parameters[static_cast<std::size_t>(stage)], t.forward, t.backward, t.transfer,
+               t.waiting, t.update, 100 * std::max(0.0, bubble),
                bytes_text(static_cast<double>(t.peak_memory))});
   }
-  return table.text();
+  return table.print(Format::Text);
 }
 
 }  // namespace headrace

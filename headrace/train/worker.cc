@@ -1,8 +1,6 @@
 #include "headrace/train/worker.h"
 
-#include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>

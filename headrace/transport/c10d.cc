@@ -45,7 +45,7 @@ class C10d : public Transport {
   // Blocks until done(), at most the limit; throws who is at fault when that cannot come.
   template <class Done>
   void wait(Lock& lock, const Waiting& waiting, const Done& done);
-  void wait_for_the_others();
+  void part(bool clean);
 
   const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
   const bool serves_;  // the run's store
@@ -109,9 +109,10 @@ void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
   } const clear{state, lock};
   if (done()) return;
   const auto broken = peer.broken();
+  const bool ended = peer.ended();
   if (!broken) check_running(state);
   lock.unlock();
-  if (broken) throw_closed(state, *board_, waiting, *broken);
+  if (broken) throw_closed(state, *board_, waiting, ended ? std::nullopt : broken);
   assert(!woken);
   throw_expired(state, *board_, waiting, limit);
 }
@@ -155,9 +156,7 @@ void C10d::flush() {
   Lock lock(state_->mutex);
   check_running(*state_);
   for (int peer = 0; peer < size(); ++peer)
-    if (peer != rank())
-      wait(lock, {peer, true, last_sent_},
-           [&] { return link(peer).all_sent() && !link(peer).broken(); });
+    if (peer != rank()) wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
 }
 
 void C10d::set_limit(double seconds) {
@@ -215,31 +214,39 @@ void C10d::agree_on_clock(const std::vector<Greeting>& greetings) {
   clock_error_ = best / 2;
 }
 
-// A peer has ended when its connection closes, however it ends.
-void C10d::wait_for_the_others() {
-  for (const auto& each : links_)
-    if (each) each->drain();
+// A rank that has sent must not close its connections before the peers have taken everything in: a
+// peer that still writes to a closed connection loses what it has not yet read. And the store must
+// outlive all. So each rank says that it has ended, and waits for those it has sent to, rank 0 for
+// all, to say so too or to close.
+void C10d::part(bool clean) {
+  std::vector<Link*> awaited;
+  for (const auto& each : links_) {
+    if (!each) continue;
+    if (serves_ || (clean && each->has_sent())) awaited.push_back(each.get());
+    if (clean) each->end();
+  }
+  for (Link* each : awaited) each->drain();
   RunState& state = *state_;
   Lock lock(state.mutex);
-  const auto all_gone = [&] {
-    return std::all_of(links_.begin(), links_.end(),
-                       [](const auto& each) { return !each || each->broken(); });
+  const auto all_ended = [&] {
+    return std::all_of(awaited.begin(), awaited.end(), [](Link* each) { return each->broken(); });
   };
-  const auto failed = [&] { return state.failure || state.aborted; };
-  const auto patience = std::chrono::duration<double>(kLeaveFailedLimit);
-  if (!failed())
-    state.changed.wait_for(lock, std::chrono::duration<double>(state.limit),
-                           [&] { return all_gone() || failed(); });
-  if (failed()) state.changed.wait_for(lock, patience, all_gone);
+  const auto failed = [&] { return !clean || state.failure || state.aborted; };
+  state.changed.wait_for(lock, std::chrono::duration<double>(failed() ? 0 : state.limit),
+                         [&] { return all_ended() || failed(); });
+  if (failed() && serves_)
+    state.changed.wait_for(lock, std::chrono::duration<double>(kLeaveFailedLimit), all_ended);
 }
 
 C10d::~C10d() {
+  bool clean = true;
   try {
     flush();  // throws at once where the run has failed
   } catch (const std::exception&) {
+    clean = false;
+    board_->leave();
   }
-  board_->leave();
-  if (serves_) wait_for_the_others();
+  part(clean);
   board_.reset();
   links_.clear();
 }

@@ -58,22 +58,25 @@ void check_running(const RunState& state) {
 void throw_closed(RunState& state,
                   Board& board,
                   const Waiting& waiting,
-                  const std::string& detail) {
+                  const std::optional<std::string>& detail) {
   const auto end = std::chrono::steady_clock::now() + kReasonLimit;
   while (std::chrono::steady_clock::now() < end) {
+    // In this order: who has left for a failure has told it before.
+    const bool left = !detail || board.has_left(waiting.peer);
     const bool answers = board.look();
-    const bool left = answers && board.has_left(waiting.peer);
-    const std::lock_guard lock(state.mutex);
-    // The store's end says less than the connection's.
-    if (state.store_lost && waiting.peer == 0 && !state.store_is_served) break;
-    check_running(state);
+    {
+      const std::lock_guard lock(state.mutex);
+      // The store's end says less than the connection's.
+      if (state.store_lost && waiting.peer == 0 && !state.store_is_served) break;
+      check_running(state);
+    }
     if (!answers) throw_store_silent(state, waiting);
     if (left)
       throw PeerError(waiting.peer, cat("rank ", waiting.peer, " has ended, and rank ", state.rank,
                                         " still waited ", to_string(waiting)));
     std::this_thread::sleep_for(kPause);
   }
-  throw_gone(state, waiting, detail);
+  throw_gone(state, waiting, detail.value_or(""));
 }
 
 void throw_expired(RunState& state, Board& board, const Waiting& waiting, double limit) {

@@ -12,10 +12,11 @@ void check_running(const RunState& state);
 
 // The connection to the peer waited for has closed: because it failed (its reason may take a moment
 // to be known), because it has ended, or because it was killed.
+// `detail` says how it closed; nothing: the peer has said that it has ended.
 [[noreturn]] void throw_closed(RunState& state,
                                Board& board,
                                const Waiting& waiting,
-                               const std::string& detail);
+                               const std::optional<std::string>& detail);
 
 // The limit has run out.
 [[noreturn]] void throw_expired(RunState& state,

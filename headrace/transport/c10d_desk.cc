@@ -1,5 +1,6 @@
 #include "headrace/transport/c10d_desk.h"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -18,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 using Task = std::packaged_task<void()>;
 constexpr auto kWatchEvery = std::chrono::milliseconds(500);
 // How long the end of the desk waits for an operation under way.
-constexpr auto kPatience = std::chrono::seconds(1);
+constexpr auto kPatience = std::chrono::milliseconds(300);
 
 std::chrono::duration<double> duration(double seconds) {
   return std::chrono::duration<double>(seconds);
@@ -35,6 +36,7 @@ struct Desk::Inside {
   bool stop = false;
   bool in_callback = false;
   bool finished = false;
+  std::atomic<bool> silent = false;  // the last job asked for has not come back: no more patience
 
   c10::intrusive_ptr<c10d::Store> store;  // the thread's alone
 
@@ -139,7 +141,12 @@ void Desk::keep_watch(Job work, std::function<void(const std::string&)> lost) {
 bool Desk::run(Job job, double limit) {
   std::future<void> done =
       add(Task([inside = inside_.get(), job = std::move(job)] { inside->attempt(job); }));
-  if (done.wait_for(duration(limit)) != std::future_status::ready) return false;
+  const bool silent = inside_->silent;
+  if (done.wait_for(duration(silent ? 0 : limit)) != std::future_status::ready) {
+    inside_->silent = true;
+    return false;
+  }
+  inside_->silent = false;
   try {
     done.get();
     return true;

@@ -79,14 +79,19 @@ void Link::finish(const GroupWork& work) {
 void Link::set_broken(const std::string& why) {
   const std::lock_guard lock(state_->mutex);
   if (!broken_) broken_ = why;
-  unsent_ = 0;
-  sending_.clear();
   state_->changed.notify_all();
 }
 
 void Link::send(const Label& label, const Tensors& tensors) {
-  Packed packed = pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
-                       groups_.to_higher != nullptr);
+  send(pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
+            groups_.to_higher != nullptr));
+}
+
+void Link::end() {
+  send({pack_end(sequence_++), {}});
+}
+
+void Link::send(const Packed& packed) {
   if (!reaper_.joinable()) reaper_ = std::thread([this] { reap_all(); });
   try {
     const auto go = [&](const torch::Tensor& tensor, int tag) {
@@ -118,11 +123,13 @@ void Link::reap_all() {
       finish(oldest.work);
       oldest = {};
       const std::lock_guard lock(state_->mutex);
-      if (unsent_ > 0 && --unsent_ == 0) state_->changed.notify_all();
+      if (--unsent_ == 0) state_->changed.notify_all();
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
     set_broken(brief(error));
+    const std::lock_guard lock(state_->mutex);
+    sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
   }
 }
 
@@ -193,6 +200,13 @@ void Link::receive_all() {
       finish(next.work);
       const Opened opened = open_first(next.bytes);
       assert(opened.sequence == sequence);
+      if (opened.end) {
+        const std::lock_guard lock(state_->mutex);
+        ended_ = true;
+        broken_ = "the peer has ended";
+        state_->changed.notify_all();
+        return;
+      }
       const std::shared_ptr<Slot> slot = next_slot();
       Received received = receive_rest(opened, next.bytes);
       expect_first(next.bytes);

@@ -58,6 +58,9 @@ class Link {
 
   void send(const Label& label, const Tensors& tensors);
   std::shared_ptr<Slot> post(const Label& label);
+  // Tells the peer that nothing more will come.
+  void end();
+  bool has_sent() const { return sequence_ > 0; }
   // Takes in and drops what comes from now on, to notice the peer's end.
   void drain();
 
@@ -65,8 +68,12 @@ class Link {
   bool all_sent() const { return unsent_ == 0; }
   // Why no message can come or go any more.
   const std::optional<std::string>& broken() const { return broken_; }
+  // It is the peer that has said so.
+  bool ended() const { return ended_; }
 
  private:
+  void send(const Packed& packed);
+
   struct Sending {
     Tensors tensors;
     GroupWork work;
@@ -100,6 +107,7 @@ class Link {
   std::deque<Sending> sending_;
   std::size_t unsent_ = 0;
   std::optional<std::string> broken_;
+  bool ended_ = false;
   bool draining_ = false;
   bool stopping_ = false;
   std::condition_variable slot_posted_;

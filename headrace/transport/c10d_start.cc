@@ -39,6 +39,12 @@ void silence_c10d() {
     FLAGS_caffe2_log_level = c10::GLOG_FATAL;
 }
 
+std::string unreachable(const Rendezvous& place, double limit) {
+  return cat("rank ", place.rank, " cannot reach the run's store at ", where(place),
+             " (MASTER_ADDR, MASTER_PORT) within ", fixed_text(limit, 1),
+             " s: rank 0 is to listen there; does it run, and is the port not another program's?");
+}
+
 c10::intrusive_ptr<c10d::Store> connect(const Rendezvous& place, double limit) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<std::uint16_t>(place.port);
@@ -57,9 +63,7 @@ c10::intrusive_ptr<c10d::Store> connect(const Rendezvous& place, double limit) {
           ": another process uses the port; set MASTER_PORT to a free one");
     check(!options.isServer, "rank 0 cannot serve the run's store at ", where(place),
           " (MASTER_ADDR, MASTER_PORT): ", why);
-    throw Error(cat("rank ", place.rank, " cannot reach the run's store at ", where(place),
-                    " (MASTER_ADDR, MASTER_PORT) within ", fixed_text(limit, 1),
-                    " s: is rank 0 running there? ", why));
+    throw Error(cat(unreachable(place, limit), " (", why, ")"));
   }
 }
 
@@ -110,6 +114,11 @@ bool is_loopback(const std::string& address) {
   return address.starts_with("127.") || address == "::1";
 }
 
+std::string missing(const Rendezvous& place, int rank) {
+  return cat("rank ", rank, " of ", place.size, " has not joined rank ", place.rank, " at ",
+             where(place));
+}
+
 // Puts up this rank's greeting and collects the others'.
 std::vector<Greeting> greet(const Rendezvous& place,
                             Desk& desk,
@@ -130,16 +139,22 @@ std::vector<Greeting> greet(const Rendezvous& place,
               " of the run at ", where(place),
               "; start each rank once, or set MASTER_PORT to a port of this run's own");
         store.set(cat("greeting/", place.rank), own);
-        for (int rank = 0; rank < place.size;) {
-          const std::string key = cat("greeting/", rank);
-          if (store.check({key})) {
-            (*texts)[static_cast<std::size_t>(rank++)] = store.get_to_str(key);
-          } else {
-            check(Clock::now() < end, "rank ", rank, " of ", place.size, " has not joined rank ",
-                  place.rank, " at ", where(place), " within ", fixed_text(limit, 1),
-                  " s; is it running, and with the same MASTER_ADDR and MASTER_PORT?");
-            std::this_thread::sleep_for(Milliseconds(10));
+        int rank = 0;
+        try {
+          while (rank < place.size) {
+            const std::string key = cat("greeting/", rank);
+            if (store.check({key})) {
+              (*texts)[static_cast<std::size_t>(rank++)] = store.get_to_str(key);
+            } else {
+              check(Clock::now() < end, missing(place, rank), " within ", fixed_text(limit, 1),
+                    " s; is it running, and with the same MASTER_ADDR and MASTER_PORT?");
+              std::this_thread::sleep_for(Milliseconds(10));
+            }
           }
+        } catch (const c10::Error&) {
+          throw Error(cat(missing(place, rank),
+                          " (MASTER_ADDR, MASTER_PORT) before the run's store "
+                          "closed; its server, rank 0, has given up"));
         }
       },
       limit + kStoreLimit, silent);
@@ -173,9 +188,7 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
   };
   Started started;
   started.desk = std::make_unique<Desk>();
-  started.desk->open([=] { return connect(place, limit); }, limit + 1,
-                     cat("what listens at ", where(place),
-                         " (MASTER_ADDR, MASTER_PORT) is not the store of this run"));
+  started.desk->open([=] { return connect(place, limit); }, limit + 1, unreachable(place, limit));
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   const std::string address = interface ? cat("interface ", interface) : local_address(place);
   started.greetings = greet(place, *started.desk, address, rest());

@@ -10,6 +10,7 @@ namespace {
 constexpr std::uint64_t kMagic = 0x3130636172646568;  // "hedrac01"
 constexpr std::uint32_t kDescriptionsApart = 1;
 constexpr std::uint32_t kValuesInside = 2;
+constexpr std::uint32_t kEnd = 4;
 
 struct Prefix {
   std::uint64_t magic = kMagic;
@@ -121,6 +122,15 @@ Packed pack(const Label& label,
   return packed;
 }
 
+torch::Tensor pack_end(std::uint64_t sequence) {
+  Prefix prefix;
+  prefix.sequence = sequence;
+  prefix.flags = kEnd;
+  torch::Tensor first = bytes(sizeof prefix);
+  write(begin(first), &prefix, sizeof prefix);
+  return first;
+}
+
 Opened open_first(const torch::Tensor& first) {
   Prefix prefix;
   std::memcpy(&prefix, first.const_data_ptr(), sizeof prefix);
@@ -135,6 +145,7 @@ Opened open_first(const torch::Tensor& first) {
   opened.descriptions = prefix.descriptions;
   opened.descriptions_apart = prefix.flags & kDescriptionsApart;
   opened.values_inside = prefix.flags & kValuesInside;
+  opened.end = prefix.flags & kEnd;
   return opened;
 }
 

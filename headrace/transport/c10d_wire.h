@@ -31,8 +31,12 @@ Packed pack(const Label& label,
             const Tensors& tensors,
             bool keep_devices = false);
 
+// The last first part of all: nothing more will come.
+torch::Tensor pack_end(std::uint64_t sequence);
+
 // What a first part says.
 struct Opened {
+  bool end = false;
   Label label;
   std::uint64_t sequence = 0;
   double sent = 0;

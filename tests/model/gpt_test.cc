@@ -14,7 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
-#include "headrace/model/linear.h"
+#include "headrace/model/operations.h"
 
 namespace headrace {
 namespace {

@@ -1,23 +1,14 @@
-// The operations of a transformer whose weight gradients are ours: each adds its weight gradient
-// straight into the parameter's `.grad`, in place and in one kernel, at once or when the context's
-// WeightGradients say so. (Autograd would make a gradient of its own for each microbatch and then
-// add it: two more passes over the weights.)
-//
-// Zero-bubble schedules split the backward here: Qi et al., Zero Bubble Pipeline Parallelism, ICLR
-// 2024.
+// The operations of a language model besides its blocks, each with a backward of our own that adds
+// weight gradients by weight_gradients.h.
 #pragma once
+
+#include <cstdint>
 
 #include <torch/torch.h>
 
-#include "headrace/model/layer.h"
+#include "headrace/model/weight_gradients.h"
 
 namespace headrace {
-
-// x · weightᵀ + bias.  x: [..., in], weight: [out, in], bias: [out].
-torch::Tensor linear(const torch::Tensor& x,
-                     const torch::Tensor& weight,
-                     const torch::Tensor& bias,
-                     WeightGradients* weight_gradients);
 
 // Rows of `table` by id, plus rows of `positions` by place.  ids: [rows, context] int64 → [rows,
 // context, width].
@@ -42,8 +33,11 @@ HeadResult linear_cross_entropy(const torch::Tensor& x,
                                 bool count_correct,
                                 WeightGradients* weight_gradients);
 
-// Each element kept with probability 1 − p and scaled by 1 / (1 − p), or zero; the mask is drawn
-// from `key` alone.
+// Dropout's factors for a tensor like x: 1 / (1 − p) with probability 1 − p, else 0, drawn from
+// `key` alone.
+torch::Tensor keyed_mask(const torch::Tensor& x, double p, std::uint64_t key);
+
+// x times such a mask.
 torch::Tensor keyed_dropout(const torch::Tensor& x, double p, std::uint64_t key);
 
 }  // namespace headrace

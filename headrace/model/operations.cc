@@ -1,4 +1,4 @@
-#include "headrace/model/linear.h"
+#include "headrace/model/operations.h"
 
 #include <cstdint>
 #include <utility>
@@ -11,56 +11,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-void add_weight_gradient(WeightGradients* sink, WeightGradients::Work work) {
-  if (sink != nullptr)
-    sink->add(std::move(work));
-  else
-    work();
-}
-
-// The gradient to add to: made on first use, so that a layer outside the runtime works too.
-Tensor gradient_of(const Tensor& parameter) {
-  if (!parameter.grad().defined()) parameter.mutable_grad() = torch::zeros_like(parameter);
-  return parameter.grad();
-}
-
 Tensor rows_of(const Tensor& x) {
   return x.reshape({-1, x.size(-1)});
 }
-
-class LinearFunction : public torch::autograd::Function<LinearFunction> {
- public:
-  static Variable forward(AutogradContext* context,
-                          const Variable& x,
-                          const Variable& weight,
-                          const Variable& bias,
-                          WeightGradients* sink) {
-    context->save_for_backward({x, weight, bias});
-    context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
-    std::vector<std::int64_t> shape = x.sizes().vec();
-    shape.back() = weight.size(0);
-    return torch::addmm(bias, rows_of(x), weight.t()).view(shape);
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const variable_list saved = context->get_saved_variables();
-    const Tensor& x = saved[0];
-    const Tensor& weight = saved[1];
-    const Tensor& bias = saved[2];
-    auto* sink = reinterpret_cast<WeightGradients*>(context->saved_data["sink"].toInt());
-    const Tensor dy = rows_of(gradients[0]);
-    if (weight.requires_grad() || bias.requires_grad()) {
-      add_weight_gradient(sink, [dy, x, weight, bias] {
-        const torch::NoGradGuard no_grad;
-        if (weight.requires_grad()) gradient_of(weight).addmm_(dy.t(), rows_of(x));
-        if (bias.requires_grad()) gradient_of(bias).add_(dy.sum(0));
-      });
-    }
-    Tensor dx;
-    if (context->needs_input_grad(0)) dx = torch::mm(dy, weight).view(x.sizes());
-    return {dx, Variable(), Variable(), Variable()};
-  }
-};
 
 class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
  public:
@@ -142,31 +95,7 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
   }
 };
 
-class DropoutFunction : public torch::autograd::Function<DropoutFunction> {
- public:
-  static Variable forward(AutogradContext* context, const Variable& x, double p, std::int64_t key) {
-    // A generator of our own with this draw's key: the default one belongs to all threads of the
-    // process.
-    at::Generator generator = at::globalContext().defaultGenerator(x.device()).clone();
-    generator.set_current_seed(static_cast<std::uint64_t>(key));
-    const Tensor mask = torch::empty_like(x).bernoulli_(1 - p, generator).div_(1 - p);
-    context->save_for_backward({mask});
-    return x * mask;
-  }
-
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    return {gradients[0] * context->get_saved_variables()[0], Variable(), Variable()};
-  }
-};
-
 }  // namespace
-
-Tensor linear(const Tensor& x,
-              const Tensor& weight,
-              const Tensor& bias,
-              WeightGradients* weight_gradients) {
-  return LinearFunction::apply(x, weight, bias, weight_gradients);
-}
 
 Tensor embed(const Tensor& ids,
              const Tensor& table,
@@ -186,8 +115,17 @@ HeadResult linear_cross_entropy(const Tensor& x,
   return {result[0], result[1]};
 }
 
+Tensor keyed_mask(const Tensor& x, double p, std::uint64_t key) {
+  // A generator of our own with this draw's key: the default one belongs to all threads of the
+  // process.
+  at::Generator generator = at::globalContext().defaultGenerator(x.device()).clone();
+  generator.set_current_seed(key);
+  const torch::NoGradGuard no_grad;
+  return torch::empty_like(x).bernoulli_(1 - p, generator).div_(1 - p);
+}
+
 Tensor keyed_dropout(const Tensor& x, double p, std::uint64_t key) {
-  return DropoutFunction::apply(x, p, static_cast<std::int64_t>(key));
+  return x * keyed_mask(x, p, key);
 }
 
 }  // namespace headrace

@@ -1,0 +1,165 @@
+// Steps of a GPT through the library, timed: what bench/pipeline.py runs beside PyTorch's
+// pipelining.
+//
+//   gpt_bench --size large --schedule 1f1b      two processes, one thread each
+//   gpt_bench --size large --alone              one process, no pipeline: two of them at once are
+//   the limit
+//
+// Prints one JSON line: {"tokens_per_second": …, "step_seconds": …, "cut": …}.
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <torch/torch.h>
+
+#include "headrace/base/keyed.h"
+#include "headrace/runtime/memory.h"
+#include "headrace/runtime/pipeline.h"
+#include "headrace/train/launch.h"
+#include "headrace/train/optimizer.h"
+#include "headrace/train/worker.h"
+#include "headrace/transport/c10d.h"
+#include "headrace/transport/local.h"
+#include "headrace/transport/rendezvous.h"
+
+namespace headrace {
+namespace {
+
+struct Options {
+  std::string size = "large";
+  std::string schedule = "1f1b";
+  bool alone = false;
+  int steps = 6;
+  int microbatches = 0;
+  int cut = -1;
+};
+
+struct Size {
+  GptConfig model;
+  int microbatch;
+  int microbatches;
+};
+
+Size size_of(const Options& options) {
+  Size size;
+  if (options.size == "tiny") {
+    size = {{.layers = 4,
+             .width = 16,
+             .heads = 2,
+             .context = 8,
+             .vocabulary = 64,
+             .tied = false,
+             .dropout = 0},
+            1,
+            64};
+  } else {
+    size = {{.layers = 8,
+             .width = 384,
+             .heads = 6,
+             .context = 256,
+             .vocabulary = 8192,
+             .tied = false,
+             .dropout = 0},
+            4,
+            8};
+  }
+  if (options.microbatches > 0) size.microbatches = options.microbatches;
+  return size;
+}
+
+void run(const Options& options, Transport& transport) {
+  const Size size = size_of(options);
+  LayoutOptions wanted;
+  wanted.model = gpt(size.model);
+  wanted.schedule = options.schedule;
+  wanted.ranks = transport.size();
+  if (options.cut > 0 && transport.size() == 2)
+    wanted.wish.split = {wanted.model[static_cast<std::size_t>(options.cut)].name};
+  Pipeline pipeline(make_layout(wanted), transport, {.seed = 1});
+  TrainConfig config;
+  Optimizer optimizer(config, pipeline.gradients().parameters());
+  const auto tokens = [&](const char* what, int microbatch) {
+    auto generator = at::detail::createCPUGenerator(keyed(1, what, microbatch));
+    return torch::randint(0, size.model.vocabulary, {size.microbatch, size.model.context},
+                          generator, torch::kInt64);
+  };
+  std::vector<torch::Tensor> inputs, targets;
+  for (int m = 0; m < size.microbatches; ++m) {
+    inputs.push_back(tokens("inputs", m));
+    targets.push_back(tokens("targets", m));
+  }
+  const std::int64_t tokens_a_step =
+      std::int64_t{size.microbatch} * size.model.context * size.microbatches;
+  std::vector<double> seconds;
+  constexpr int kWarmUp = 2;
+  for (int step = 0; step < kWarmUp + options.steps; ++step) {
+    const auto start = std::chrono::steady_clock::now();
+    Work work;
+    work.step = step;
+    work.microbatches = size.microbatches;
+    work.inputs = [&](int m) { return inputs[static_cast<std::size_t>(m)]; };
+    work.targets = [&](int m) { return targets[static_cast<std::size_t>(m)]; };
+    work.loss_scale = 1.0 / static_cast<double>(tokens_a_step);
+    pipeline.train(work);
+    optimizer.step(1e-3);
+    if (step >= kWarmUp)
+      seconds.push_back(
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  if (transport.rank() != 0) return;
+  std::sort(seconds.begin(), seconds.end());
+  const double median = seconds[seconds.size() / 2];
+  const auto& starts = pipeline.layout().starts;
+  std::cout << R"({"tokens_per_second": )" << static_cast<double>(tokens_a_step) / median
+            << R"(, "step_seconds": )" << median << R"(, "microbatches": )" << size.microbatches
+            << R"(, "cut": )" << (starts.size() > 1 ? starts[1] : 0) << "}" << std::endl;
+}
+
+int bench(const Options& options, const std::vector<std::string>& arguments) {
+  bind_to_launcher();
+  const std::optional<Rendezvous> place = rendezvous_from_environment();
+  if (!place && !options.alone) {
+    const Listening listening = listen_on_free_port();
+    return launch({.workers = 2,
+                   .arguments = arguments,
+                   .port = listening.port,
+                   .listen_fd = listening.fd,
+                   .threads = 1});
+  }
+  torch::set_num_threads(1);
+  install_memory_accounts();
+  const std::unique_ptr<Transport> transport =
+      place ? c10d_transport(*place, 60) : std::move(local_transports(1)[0]);
+  run(options, *transport);
+  return 0;
+}
+
+}  // namespace
+}  // namespace headrace
+
+int main(int argc, char** argv) {
+  headrace::Options options;
+  CLI::App program("Times steps of a GPT over pipeline stages", "gpt_bench");
+  program.add_option("--size", options.size, "large or tiny")
+      ->check(CLI::IsMember({"large", "tiny"}));
+  program.add_option("--schedule", options.schedule, "schedule");
+  program.add_option("--steps", options.steps, "steps timed, after 2 to warm up");
+  program.add_option("--microbatches", options.microbatches, "microbatches a step");
+  program.add_option("--cut", options.cut, "first layer of the second stage (default: balanced)");
+  program.add_flag("--alone", options.alone, "the whole model in this process");
+  CLI11_PARSE(program, argc, argv);
+  try {
+    return headrace::bench(options, {argv, argv + argc});
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << "\n";
+    return 1;
+  }
+}

@@ -1,0 +1,77 @@
+"""Our pipeline beside torch.distributed.pipelining, in one run: tokens/s and ratios.
+
+    pipeline.py GPT_BENCH [--rounds 3] [--sizes large,tiny]
+
+The limit is two independent one-thread runs of our whole model at the same time: what two cores can do with nothing
+between them. Every round measures all columns, one after the other; medians over the rounds are printed.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+PEER = Path(__file__).parent / "peers" / "torch_pipelining.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def start(command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+def result(process):
+    out, err = process.communicate(timeout=600)
+    if process.returncode != 0:
+        sys.exit(f"error: {' '.join(process.args)} ended with {process.returncode}:\n{err}")
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def two_at_once(command):
+    return sum(result(process)["tokens_per_second"] for process in [start(command), start(command)])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", default="large,tiny")
+    parser.add_argument("--schedules", default="1f1b,gpipe")
+    arguments = parser.parse_args()
+    schedules = arguments.schedules.split(",")
+    for size in arguments.sizes.split(","):
+        rows = {}
+
+        def note(name, tokens_per_second, microbatch_ms=None):
+            rows.setdefault(name, []).append((tokens_per_second, microbatch_ms))
+
+        steps = "4" if size == "large" else "30"
+        common = ["--size", size, "--steps", steps]
+        for _ in range(arguments.rounds):
+            note("limit: ours, two runs alone", two_at_once([arguments.program, *common, "--alone"]))
+            note("torch, two runs alone", two_at_once([sys.executable, str(PEER), *common, "--alone"]))
+            for schedule in schedules:
+                ours = result(start([arguments.program, *common, "--schedule", schedule]))
+                note(f"ours {schedule}", ours["tokens_per_second"], 1e3 * ours["step_seconds"] / ours["microbatches"])
+                torch = result(start([sys.executable, str(PEER), *common, "--schedule", schedule,
+                                      "--cut", str(ours["cut"])]))
+                note(f"torch {schedule}", torch["tokens_per_second"],
+                     1e3 * torch["step_seconds"] / torch["microbatches"])
+        limit = statistics.median(tokens for tokens, _ in rows["limit: ours, two runs alone"])
+        print(f"# {size}: 2 processes × 1 thread, median of {arguments.rounds} rounds; of the limit = tokens/s ÷ "
+              "two independent runs' sum")
+        print(f"{'':32}{'tokens/s':>12}{'of the limit':>14}{'ms/microbatch':>15}{'ours/torch':>12}")
+        for name, values in rows.items():
+            tokens = statistics.median(tokens for tokens, _ in values)
+            times = [ms for _, ms in values if ms is not None]
+            ms = f"{statistics.median(times):15.3f}" if times else " " * 15
+            peer = rows.get(name.replace("ours", "torch")) if name.startswith("ours") else None
+            ratio = f"{tokens / statistics.median(t for t, _ in peer):12.3f}" if peer else ""
+            print(f"{name:32}{tokens:12.0f}{tokens / limit:14.3f}{ms}{ratio}")
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+#include "headrace/model/weight_gradients.h"
+
+#include <utility>
+
+namespace headrace {
+
+void add_weight_gradient(WeightGradients* sink, WeightGradients::Work work) {
+  if (sink != nullptr)
+    sink->add(std::move(work));
+  else
+    work();
+}
+
+torch::Tensor gradient_of(const torch::Tensor& parameter) {
+  if (!parameter.grad().defined()) parameter.mutable_grad() = torch::zeros_like(parameter);
+  return parameter.grad();
+}
+
+void add_linear_gradients(WeightGradients* sink,
+                          const torch::Tensor& dy,
+                          const torch::Tensor& x,
+                          const torch::Tensor& weight,
+                          const torch::Tensor& bias) {
+  if (!weight.requires_grad() && !bias.requires_grad()) return;
+  add_weight_gradient(sink, [dy, x, weight, bias] {
+    const torch::NoGradGuard no_grad;
+    const at::AutoDispatchBelowADInplaceOrView direct;
+    if (weight.requires_grad()) gradient_of(weight).addmm_(dy.t(), x);
+    if (bias.requires_grad()) gradient_of(bias).add_(dy.sum(0));
+  });
+}
+
+}  // namespace headrace
