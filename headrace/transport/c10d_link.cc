@@ -76,9 +76,9 @@ void Link::finish(const GroupWork& work) {
   forget();
 }
 
-void Link::set_broken(const std::string& why) {
+void Link::set_broken(std::optional<std::string>& which, const std::exception& error) {
   const std::lock_guard lock(state_->mutex);
-  if (!broken_) broken_ = why;
+  if (!which) which = brief(error);
   state_->changed.notify_all();
 }
 
@@ -97,7 +97,7 @@ void Link::send(const Packed& packed) {
     const auto go = [&](const torch::Tensor& tensor, int tag) {
       GroupWork work = start(true, tensor, tag);
       const std::lock_guard lock(state_->mutex);
-      if (broken_) return;
+      if (send_broken_) return;
       sending_.push_back({{tensor}, std::move(work)});
       ++unsent_;
       send_started_.notify_one();
@@ -105,7 +105,7 @@ void Link::send(const Packed& packed) {
     go(packed.first, kFirstTag);
     for (const torch::Tensor& tensor : packed.rest) go(tensor, kRestTag);
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(send_broken_, error);
   }
 }
 
@@ -127,7 +127,7 @@ void Link::reap_all() {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(send_broken_, error);
     const std::lock_guard lock(state_->mutex);
     sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
   }
@@ -203,7 +203,7 @@ void Link::receive_all() {
       if (opened.end) {
         const std::lock_guard lock(state_->mutex);
         ended_ = true;
-        broken_ = "the peer has ended";
+        receive_broken_ = "the peer has ended";
         state_->changed.notify_all();
         return;
       }
@@ -224,7 +224,7 @@ void Link::receive_all() {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(receive_broken_, error);
   }
 }
 
