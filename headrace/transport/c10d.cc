@@ -96,7 +96,8 @@ void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
   state.waiting = waiting;
   [[maybe_unused]] const bool woken =
       state.changed.wait_for(lock, std::chrono::duration<double>(limit), [&] {
-        return done() || peer.broken() || state.aborted || state.failure || state.store_lost;
+        return done() || peer.broken(waiting.to_send) || state.aborted || state.failure ||
+               state.store_lost;
       });
   // Answers other ranks' questions until it is known who is at fault.
   struct Clear {
@@ -108,8 +109,8 @@ void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
     }
   } const clear{state, lock};
   if (done()) return;
-  const auto broken = peer.broken();
-  const bool ended = peer.ended();
+  const auto broken = peer.broken(waiting.to_send);
+  const bool ended = peer.ended() && !waiting.to_send;
   if (!broken) check_running(state);
   lock.unlock();
   if (broken) throw_closed(state, *board_, waiting, ended ? std::nullopt : broken);
@@ -140,7 +141,7 @@ void C10d::send(int to, const Label& label, const Tensors& tensors) {
   last_sent_ = label;
   link(to).send(label, tensors);
   Lock lock(state_->mutex);
-  if (link(to).broken()) wait(lock, {to, true, label}, [] { return false; });
+  if (link(to).broken(true)) wait(lock, {to, true, label}, [] { return false; });
 }
 
 std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {

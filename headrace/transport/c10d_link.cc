@@ -78,9 +78,9 @@ void Link::finish(const GroupWork& work) {
   forget();
 }
 
-void Link::set_broken(const std::string& why) {
+void Link::set_broken(std::optional<std::string>& which, const std::exception& error) {
   const std::lock_guard lock(state_->mutex);
-  if (!broken_) broken_ = why;
+  if (!which) which = brief(error);
   state_->changed.notify_all();
 }
 
@@ -99,14 +99,14 @@ void Link::send(const Packed& packed) {
     const auto go = [&](const torch::Tensor& tensor, int tag) {
       GroupWork work = start(true, tensor, tag);
       const std::lock_guard lock(state_->mutex);
-      if (broken_) return;
+      if (send_broken_) return;
       sending_.push_back({{tensor}, std::move(work)});
       ++unsent_;
     };
     go(packed.first, kFirstTag);
     for (const torch::Tensor& tensor : packed.rest) go(tensor, kRestTag);
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(send_broken_, error);
   }
   // Waking a thread costs more than a small message holds: those are let go of many at a time.
   const std::lock_guard lock(state_->mutex);
@@ -137,7 +137,7 @@ void Link::reap_all() {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(send_broken_, error);
     const std::lock_guard lock(state_->mutex);
     sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
   }
@@ -213,7 +213,7 @@ void Link::receive_all() {
       if (opened.end) {
         const std::lock_guard lock(state_->mutex);
         ended_ = true;
-        broken_ = "the peer has ended";
+        receive_broken_ = "the peer has ended";
         state_->changed.notify_all();
         return;
       }
@@ -234,7 +234,7 @@ void Link::receive_all() {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(receive_broken_, error);
   }
 }
 

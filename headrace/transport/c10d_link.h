@@ -68,9 +68,11 @@ class Link {
   // Has the sending thread let go of all that has left, down to the smallest.
   void reap();
   bool all_sent() const { return unsent_ == 0; }
-  // Why no message can come or go any more.
-  const std::optional<std::string>& broken() const { return broken_; }
-  // It is the peer that has said so.
+  // Why no message can come any more, or go.
+  const std::optional<std::string>& broken(bool to_send = false) const {
+    return to_send ? send_broken_ : receive_broken_;
+  }
+  // None can come because the peer has said that it has ended.
   bool ended() const { return ended_; }
 
  private:
@@ -93,7 +95,7 @@ class Link {
   void reap_all();
   GroupWork start(bool sending, torch::Tensor tensor, int tag);
   void finish(const GroupWork& work);
-  void set_broken(const std::string& why);
+  void set_broken(std::optional<std::string>& which, const std::exception& error);
 
   const std::shared_ptr<RunState> state_;
   const GroupBackend backend_;
@@ -109,7 +111,8 @@ class Link {
   std::deque<Sending> sending_;
   std::size_t unsent_ = 0;
   bool reaping_ = false;
-  std::optional<std::string> broken_;
+  std::optional<std::string> send_broken_;
+  std::optional<std::string> receive_broken_;
   bool ended_ = false;
   bool draining_ = false;
   bool stopping_ = false;
