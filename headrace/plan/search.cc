@@ -237,4 +237,20 @@ Schedule search(const GeneratorOptions& options) {
   return search_schedules(options).schedule;
 }
 
+const std::vector<Generator>& named_schedules() {
+  static const std::vector<Generator> kAll = [] {
+    std::vector<Generator> all = generators();
+    all.push_back({"auto", "the best found for given costs and memory, synchronous",
+                   "any ranks, any microbatches; uses costs and memory_limit (none unless given); "
+                   "stages_per_rank 1 unless given",
+                   search});
+    return all;
+  }();
+  return kAll;
+}
+
+Schedule make_schedule(std::string_view name, const GeneratorOptions& options) {
+  return name == "auto" ? search(options) : generate(name, options);
+}
+
 }  // namespace headrace
