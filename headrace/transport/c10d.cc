@@ -155,8 +155,11 @@ std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {
 void C10d::flush() {
   Lock lock(state_->mutex);
   check_running(*state_);
-  for (int peer = 0; peer < size(); ++peer)
-    if (peer != rank()) wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    link(peer).reap();
+    wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
+  }
 }
 
 void C10d::set_limit(double seconds) {
