@@ -15,6 +15,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
 #include "headrace/base/text.h"
+#include "headrace/plan/search.h"
 #include "headrace/schedule/costs.h"
 #include "headrace/schedule/generators.h"
 #include "headrace/schedule/schedule.h"
@@ -23,7 +24,7 @@ namespace headrace {
 namespace {
 
 bool is_known(const std::string& name) {
-  for (const Generator& generator : generators()) {
+  for (const Generator& generator : named_schedules()) {
     if (generator.name == name) return true;
   }
   return false;
@@ -64,8 +65,10 @@ void add_case_flags(CLI::App& command, CaseFlags& flags) {
       text("--microbatches", flags.microbatches, "microbatches in a global batch, or a list"),
       text("--stages-per-rank", flags.stages_per_rank,
            "stages on a rank, or a list; 0: the schedule's own number"),
-      command.add_option("--group-size", flags.group_size,
-                         "microbatches in a group (gis); 0: the schedule's own number"),
+      command.add_option(
+          "--group-size", flags.group_size,
+          "microbatches of a turn (gis) or an update (pipedream-2bw), pipelines (chimera); "
+          "0: the schedule's own number"),
       command.add_option("--memory-limit", flags.memory_limit,
                          "most activation memory of a rank, or a list by rank, in the unit of "
                          "--activation-memory: for schedules that fit themselves to it"),
@@ -137,7 +140,7 @@ std::vector<Schedule> cases_of(const CaseFlags& flags, const Costs& costs) {
           options.stages_per_rank = stages;
           options.microbatches = microbatches;
           try {
-            cases.push_back(generate(name, options));
+            cases.push_back(make_schedule(name, options));
           } catch (const UsageError& error) {
             if (!is_known(name)) throw;
             refusals.emplace_back(error.what());
