@@ -99,16 +99,11 @@ void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
         return done() || peer.broken(waiting.to_send) || state.aborted || state.failure ||
                state.store_lost;
       });
-  // Answers other ranks' questions until it is known who is at fault.
-  struct Clear {
-    RunState& state;
-    Lock& lock;
-    ~Clear() {
-      if (!lock.owns_lock()) lock.lock();
-      state.waiting.reset();
-    }
-  } const clear{state, lock};
-  if (done()) return;
+  if (done()) {
+    state.waiting.reset();
+    return;
+  }
+  // It stays known what this rank waited for: others whose wait runs out now will ask.
   const auto broken = peer.broken(waiting.to_send);
   const bool ended = peer.ended() && !waiting.to_send;
   if (!broken) check_running(state);
