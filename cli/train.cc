@@ -18,6 +18,7 @@
 #include "headrace/base/error.h"
 #include "headrace/runtime/memory.h"
 #include "headrace/train/config.h"
+#include "headrace/train/cores.h"
 #include "headrace/train/launch.h"
 #include "headrace/train/loop.h"
 #include "headrace/train/status.h"

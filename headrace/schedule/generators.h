@@ -29,7 +29,7 @@ struct GeneratorOptions {
   Costs costs = {};
   // The most activation memory, in the costs' unit: one value a rank, or one for all. Empty: the
   // schedule's own default (zb-auto: 1F1B's memory).
-  std::vector<double> memory_limit = {};
+  std::vector<double> memory_limit;
 };
 
 struct Generator {

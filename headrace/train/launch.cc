@@ -11,7 +11,6 @@
 #include <vector>
 
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -144,13 +143,6 @@ class Launch {
 int launch(const LaunchOptions& options) {
   assert(options.workers >= 1 && !options.arguments.empty());
   return Launch(options).wait();
-}
-
-int available_cores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (::sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
-  return std::max(1, CPU_COUNT(&cores));
 }
 
 }  // namespace headrace

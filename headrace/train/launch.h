@@ -32,7 +32,4 @@ struct LaunchOptions {
 // code was 2) with the one cause of a failure. No worker is left when it returns or throws.
 int launch(const LaunchOptions& options);
 
-// Cores that this process may use.
-int available_cores();
-
 }  // namespace headrace

@@ -19,6 +19,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/train/blame.h"
+#include "headrace/train/cores.h"
 #include "headrace/train/launch.h"
 #include "headrace/train/status.h"
 
@@ -168,6 +169,9 @@ pid_t Processes::start(const LaunchOptions& options,
   spawn.pass(page.fd());
   spawn.pass(report_fd);
   if (rank == 0 && options.listen_fd >= 0) spawn.pass(options.listen_fd);
+  const int threads =
+      options.threads > 0 ? options.threads : std::max(1, available_cores() / options.workers);
+  const CoresOfWorker cores(rank, options.workers, threads);
   pid_t pid = -1;
   // By this name rather than the path, so that it is the same program even if the file was
   // replaced.

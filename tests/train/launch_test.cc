@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "headrace/base/error.h"
+#include "headrace/train/cores.h"
 
 namespace headrace {
 namespace {
