@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <stdexcept>
 #include <thread>
 #include <utility>
 
@@ -84,15 +86,17 @@ Program::Program(const ProgramOptions& options) : begin_(Clock::now()) {
   ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, out_.c_str(), kWrite, 0600);
   ::posix_spawn_file_actions_addopen(&files, STDERR_FILENO, err_.c_str(), kWrite, 0600);
   ::posix_spawn_file_actions_addchdir_np(&files, options.folder.c_str());
-  EXPECT_EQ(::posix_spawnp(&pid_, arguments.front().c_str(), &files, nullptr,
-                           pointers(arguments).data(), pointers(environment).data()),
-            0)
-      << arguments.front();
+  pid_t started = -1;
+  const int problem = ::posix_spawnp(&started, arguments.front().c_str(), &files, nullptr,
+                                     pointers(arguments).data(), pointers(environment).data());
   ::posix_spawn_file_actions_destroy(&files);
+  if (problem != 0)
+    throw std::runtime_error("cannot start " + arguments.front() + ": " + std::strerror(problem));
+  pid_ = started;
 }
 
 Program::~Program() {
-  for (const pid_t pid : processes()) ::kill(pid, SIGKILL);
+  for (const pid_t pid : processes()) signal_process(pid, SIGKILL);
   if (!ended_ && pid_ > 0) ::waitpid(pid_, nullptr, 0);
 }
 
@@ -102,7 +106,7 @@ const Outcome& Program::wait(double limit) {
   const bool in_time = eventually([&] { return ::waitpid(pid_, &status, WNOHANG) == pid_; }, limit);
   if (!in_time) {
     ADD_FAILURE() << "not ended after " << limit << " s\n" << out() << err();
-    for (const pid_t pid : processes()) ::kill(pid, SIGKILL);
+    for (const pid_t pid : processes()) signal_process(pid, SIGKILL);
     ::waitpid(pid_, &status, 0);
   }
   ended_ = true;
@@ -115,7 +119,7 @@ const Outcome& Program::wait(double limit) {
 }
 
 void Program::signal(int number) const {
-  ::kill(pid_, number);
+  signal_process(ended_ ? 0 : pid_, number);
 }
 
 std::map<int, pid_t> Program::ranks() const {
@@ -145,6 +149,12 @@ std::vector<pid_t> Program::processes() const {
       found.push_back(std::stoi(name));
   }
   return found;
+}
+
+void signal_process(pid_t pid, int number) {
+  // 0, -1 and other negative numbers mean whole groups of processes to kill(2), -1 all of them.
+  if (pid <= 1) throw std::logic_error("no process to send a signal to");
+  ::kill(pid, number);
 }
 
 std::string read_file(const fs::path& path) {

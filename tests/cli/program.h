@@ -53,6 +53,7 @@ struct ProgramOptions {
 
 class Program {
  public:
+  // Throws where it cannot be started.
   explicit Program(const ProgramOptions& options);
   ~Program();
   Program(const Program&) = delete;
@@ -61,7 +62,7 @@ class Program {
   // Its end, which must come within the limit and leave no process.
   const Outcome& wait(double limit = 60);
 
-  void signal(int number) const;
+  void signal(int number) const;  // throws once it has been waited for
   // By rank: the processes that it has started, or itself, once they are a run's ranks.
   std::map<int, pid_t> ranks() const;
   std::string out() const;
@@ -79,6 +80,8 @@ class Program {
   Outcome outcome_;
 };
 
+// kill(2), for one process only: throws where `pid` is none.
+void signal_process(pid_t pid, int number);
 std::string read_file(const std::filesystem::path& path);  // "" where there is none
 std::vector<std::string> lines_of(const std::string& text);
 // Whether the condition comes true before the limit, in seconds.

@@ -168,7 +168,7 @@ TEST_F(TrainFailures, AWorldThatDoesNotFitIsToldOnce) {
 TEST_F(TrainFailures, AKilledWorkerIsNamed) {
   const auto program = start_long("--ranks 4");
   const auto begin = Clock::now();
-  ::kill(program->ranks().at(1), SIGKILL);
+  signal_process(program->ranks().at(1), SIGKILL);
   const Outcome& run = program->wait();
   EXPECT_LT(seconds_since(begin), 10);
   EXPECT_EQ(run.code, 1);
@@ -179,7 +179,7 @@ TEST_F(TrainFailures, AKilledWorkerIsNamed) {
 TEST_F(TrainFailures, AWorkerKilledWhileStartingIsNamed) {
   Program program(options("--ranks 3 --steps 1000000"));
   ASSERT_TRUE(eventually([&] { return program.ranks().contains(2); }));
-  ::kill(program.ranks().at(2), SIGKILL);
+  signal_process(program.ranks().at(2), SIGKILL);
   const Outcome& run = program.wait();
   EXPECT_LT(run.seconds, 15);
   EXPECT_EQ(run.code, 1);
@@ -190,7 +190,7 @@ TEST_F(TrainFailures, AWorkerKilledWhileStartingIsNamed) {
 TEST_F(TrainFailures, AStoppedWorkerIsNamedAtTheStepLimit) {
   const auto program = start_long("--ranks 4 --set pipeline.step_limit=3");
   const auto begin = Clock::now();
-  ::kill(program->ranks().at(2), SIGSTOP);
+  signal_process(program->ranks().at(2), SIGSTOP);
   const Outcome& run = program->wait();
   EXPECT_GT(seconds_since(begin), 2.5);
   EXPECT_LT(seconds_since(begin), 3 + 7);
