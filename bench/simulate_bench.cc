@@ -70,7 +70,8 @@ void large(int ranks, int microbatches) {
 void beside_torch(const std::string& python) {
   const int ranks = 16;
   const int microbatches = 512;
-  const Schedule schedule = lower(one_f_one_b(ranks, microbatches));
+  // Their simulator takes a receive only once it is sent.
+  const Schedule schedule = lower(one_f_one_b(ranks, microbatches), Receives::Paired);
   const std::string path =
       (std::filesystem::temp_directory_path() / cat("simulate_bench_", getpid(), ".csv")).string();
   write_file(path, to_csv(schedule));

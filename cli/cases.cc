@@ -1,5 +1,6 @@
 #include "cli/cases.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
 #include "headrace/base/text.h"
+#include "headrace/plan/search.h"
 #include "headrace/schedule/costs.h"
 #include "headrace/schedule/generators.h"
 #include "headrace/schedule/schedule.h"
@@ -22,7 +24,7 @@ namespace headrace {
 namespace {
 
 bool is_known(const std::string& name) {
-  for (const Generator& generator : generators()) {
+  for (const Generator& generator : named_schedules()) {
     if (generator.name == name) return true;
   }
   return false;
@@ -63,14 +65,17 @@ void add_case_flags(CLI::App& command, CaseFlags& flags) {
       text("--microbatches", flags.microbatches, "microbatches in a global batch, or a list"),
       text("--stages-per-rank", flags.stages_per_rank,
            "stages on a rank, or a list; 0: the schedule's own number"),
-      command.add_option("--sequence-splits", flags.sequence_splits,
-                         "splits of each sequence (seq1f1b); 0: the schedule's own number"),
-      command.add_option("--group-size", flags.group_size,
-                         "microbatches in a group (gis); 0: the schedule's own number"),
+      command.add_option(
+          "--group-size", flags.group_size,
+          "microbatches of a turn (gis) or an update (pipedream-2bw), pipelines (chimera); "
+          "0: the schedule's own number"),
       command.add_option("--memory-limit", flags.memory_limit,
                          "most activation memory of a rank, or a list by rank, in the unit of "
                          "--activation-memory: for schedules that fit themselves to it"),
   };
+  command.add_option("--sequence-splits", flags.sequence_splits,
+                     "splits of each sequence: of seq1f1b, or of what a file holds; 0: the "
+                     "schedule's own number, in a file 1");
   text("--costs", flags.costs,
        "F,B,W: times of a stage's forward, input gradient and weight gradient in any unit; or a "
        "TOML or JSON file with values by stage");
@@ -125,6 +130,7 @@ std::vector<Schedule> cases_of(const CaseFlags& flags, const Costs& costs) {
         check_usage(size->empty(), size->get_name(), " is decided by the file ", name,
                     "; leave it out");
       cases.push_back(parse_csv(read_file(name), name));
+      cases.back().sequence_splits = std::max(1, flags.sequence_splits);
       continue;
     }
     for (const int ranks : parse_list(flags.ranks, "--ranks")) {
@@ -134,7 +140,7 @@ std::vector<Schedule> cases_of(const CaseFlags& flags, const Costs& costs) {
           options.stages_per_rank = stages;
           options.microbatches = microbatches;
           try {
-            cases.push_back(generate(name, options));
+            cases.push_back(make_schedule(name, options));
           } catch (const UsageError& error) {
             if (!is_known(name)) throw;
             refusals.emplace_back(error.what());

@@ -24,8 +24,9 @@ std::string numbers(const std::vector<int>& values) {
 }
 
 // Whether it is sound.
-bool check_file(const std::string& path) {
-  const Schedule schedule = parse_csv(read_file(path), path);
+bool check_file(const std::string& path, int sequence_splits) {
+  Schedule schedule = parse_csv(read_file(path), path);
+  schedule.sequence_splits = sequence_splits;
   const Validation validation = validate(schedule);
   for (const Violation& violation : validation.violations)
     std::cout << to_string(violation) << "\n";
@@ -56,9 +57,14 @@ void add_check(CLI::App& program) {
   command->add_option("file", *files, "schedule in PyTorch's CSV form, a row a rank")
       ->required()
       ->type_name("FILE");
-  command->callback([files] {
+  const auto splits = std::make_shared<int>(1);
+  command
+      ->add_option("--sequence-splits", *splits,
+                   "the file's microbatches are this many splits of each sequence (seq1f1b)")
+      ->capture_default_str();
+  command->callback([files, splits] {
     bool sound = true;
-    for (const std::string& path : *files) sound = check_file(path) && sound;
+    for (const std::string& path : *files) sound = check_file(path, *splits) && sound;
     if (!sound) throw CLI::RuntimeError(1);
   });
 }

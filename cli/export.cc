@@ -31,7 +31,8 @@ void run(const ExportFlags& flags) {
   const Schedule schedule = flags.lowered ? lower(schedules[0], Receives::Paired) : schedules[0];
   require_valid(schedule);
   if (schedule.sequence_splits > 1)
-    note("the file does not say that its microbatches are splits of sequences");
+    note(cat("the file does not say that its microbatches are splits of sequences: check it with ",
+             "--sequence-splits ", schedule.sequence_splits));
   if (flags.output.empty()) {
     std::cout << to_csv(schedule);
   } else {

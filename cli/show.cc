@@ -18,6 +18,7 @@
 #include "headrace/base/file.h"
 #include "headrace/base/table.h"
 #include "headrace/base/text.h"
+#include "headrace/plan/search.h"
 #include "headrace/schedule/costs.h"
 #include "headrace/schedule/generators.h"
 #include "headrace/schedule/schedule.h"
@@ -50,7 +51,7 @@ bool colour_wanted() {
 
 void list_schedules(Format format) {
   Table table({{.name = "schedule"}, {.name = "what it is"}, {.name = "sizes it takes"}});
-  for (const Generator& generator : generators())
+  for (const Generator& generator : named_schedules())
     table.add({generator.name, generator.summary, generator.constraint});
   std::cout << table.print(format);
 }

@@ -34,7 +34,8 @@ class Search {
     double best_value = value;
     std::size_t length = 0;
     for (const auto& steps : order_) length += steps.size();
-    const auto tries = effort_.steps / static_cast<std::int64_t>(std::max<std::size_t>(1, length));
+    // A try costs something however short the lists are.
+    const auto tries = effort_.steps / static_cast<std::int64_t>(length + 200);
     const double longest = *std::ranges::max_element(problem_.time);
     list_gaps();
     for (std::int64_t i = 0; i < tries && !gaps_.empty() && best_value > goal_.bound; ++i) {

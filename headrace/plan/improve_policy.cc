@@ -44,7 +44,7 @@ Order improve_policy(const Problem& problem, const Goal& goal, const Effort& eff
   double value = best_value;
   const auto length = 3 * static_cast<std::int64_t>(problem.stages) * problem.microbatches;
   // Building an order costs about four times as much as running it.
-  const std::int64_t tries = effort.steps / (4 * length);
+  const std::int64_t tries = effort.steps / (4 * (length + 200));
   const double heat = 0.2 * std::ranges::max(problem.time);
   for (std::int64_t i = 0; i < tries && best_value > goal.bound; ++i) {
     Policy changed = policy;

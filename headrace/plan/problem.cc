@@ -14,6 +14,7 @@ Problem::Problem(const GeneratorOptions& options, Placement where)
       microbatches(options.microbatches),
       transfer(transfer_time(options.costs)) {
   const Costs& costs = options.costs;
+  require_costs(costs, stages);
   for (int stage = 0; stage < stages; ++stage) {
     const StageTimes times = times_of(costs, stage);
     time.insert(time.end(), {times.forward, times.backward_input, times.backward_weight});

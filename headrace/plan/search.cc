@@ -139,11 +139,15 @@ class Searcher {
     const Problem problem(options_, placement);
     orders::Clock clock(problem);
     const bool lanes = problem.stages > problem.ranks || several_copies(placement);
+    // Building an order takes about four times as long as running it.
+    const std::int64_t all = std::int64_t{4} * 60 * 3 * problem.stages * problem.microbatches;
+    const bool few = all > how_.steps;
     for (const double slope : {-1.0, 1.0, 1.25, 1.5, 2.0})
       for (const double lateness : {0.0, 0.5, 1.0})
         for (const bool weights_first : {false, true})
           for (const bool deep_first : {true, false}) {
             if (!lanes && !deep_first) continue;  // one stage a rank: nothing to choose
+            if (few && (slope == 1.25 || lateness == 1.0 || weights_first)) continue;
             orders::Policy policy;
             policy.ranks.assign(orders::at(problem.ranks),
                                 {slope, slope < 0 ? 0.0 : 1.0, lateness, weights_first});
@@ -235,6 +239,22 @@ Found search_schedules(const GeneratorOptions& options, const SearchOptions& how
 
 Schedule search(const GeneratorOptions& options) {
   return search_schedules(options).schedule;
+}
+
+const std::vector<Generator>& named_schedules() {
+  static const std::vector<Generator> kAll = [] {
+    std::vector<Generator> all = generators();
+    all.push_back({"auto", "the best found for given costs and memory, synchronous",
+                   "any ranks, any microbatches; uses costs and memory_limit (none unless given); "
+                   "stages_per_rank 1 unless given",
+                   search});
+    return all;
+  }();
+  return kAll;
+}
+
+Schedule make_schedule(std::string_view name, const GeneratorOptions& options) {
+  return name == "auto" ? search(options) : generate(name, options);
 }
 
 }  // namespace headrace

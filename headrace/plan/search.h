@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "headrace/schedule/generators.h"
@@ -37,5 +38,9 @@ struct Found {
 Found search_schedules(const GeneratorOptions& options, const SearchOptions& how = {});
 
 Schedule search(const GeneratorOptions& options);
+
+// The schedules that have a name: those of generators.h, and `auto`.
+const std::vector<Generator>& named_schedules();
+Schedule make_schedule(std::string_view name, const GeneratorOptions& options);
 
 }  // namespace headrace

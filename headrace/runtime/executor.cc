@@ -41,7 +41,6 @@ Losses Executor::run(const Schedule& lowered, const Feed& feed) {
     event.end = transport_.clock();
     events_.push_back(event);
   }
-  transport_.flush();
   assert(arrivals_.empty() && handed_over_.empty() && outgoing_.empty());
   feed_ = nullptr;
   return std::exchange(losses_, {});

@@ -43,6 +43,11 @@ Layout make_layout(const LayoutOptions& options) {
   layout.schedule = options.schedule;
   layout.stages_per_rank = options.stages_per_rank;
   layout.placement = placement_of(options);
+  for (int s = 0; s < layout.placement.stages(); ++s)
+    check_usage(
+        layout.placement.replicas(s) == 1, "pipeline.schedule '", options.schedule, "' keeps ",
+        layout.placement.replicas(s),
+        " replicas of each stage; training runs schedules with one (headrace show lists them)");
   std::vector<LayerItem> items;
   for (const LayerSpec& layer : options.model)
     items.push_back({layer.name, layer.block, layer.cost.weight()});
@@ -77,6 +82,9 @@ Schedule lowered_schedule(const Layout& layout, int microbatches, bool training)
     for (const Action& action : rank)
       check_usage(action.kind != Kind::Update, "pipeline.schedule '", layout.schedule,
                   "' is asynchronous; training runs the synchronous schedules (see headrace show)");
+  check_usage(schedule.sequence_splits == 1, "pipeline.schedule '", layout.schedule,
+              "' splits sequences; training runs schedules that keep them whole (headrace show "
+              "lists them)");
   require_valid(schedule);
   Schedule lowered = lower(schedule);
   require_valid(lowered);

@@ -12,6 +12,7 @@ Schedule empty_schedule(std::string_view name,
                         const GeneratorOptions& options) {
   check_usage(options.microbatches >= 1, name, " needs microbatches >= 1, given ",
               options.microbatches, "; the nearest that works is 1");
+  require_costs(options.costs, placement.stages());
   Schedule schedule;
   schedule.name = std::string(name);
   schedule.ranks.resize(static_cast<std::size_t>(placement.ranks));
@@ -30,6 +31,15 @@ void require_stages_per_rank(std::string_view name, const GeneratorOptions& opti
   check_usage(stages_per_rank_or(options, only) == only, name, " has ", only,
               only == 1 ? " stage" : " stages", " a rank, not ", options.stages_per_rank,
               "; leave stages_per_rank out or set it to ", only);
+}
+
+void require_costs(const Costs& costs, int stages) {
+  for (const auto* values :
+       {&costs.forward, &costs.backward_input, &costs.backward_weight, &costs.memory_forward,
+        &costs.memory_backward_input, &costs.memory_backward_weight})
+    check_usage(values->size() == 1 || values->size() == static_cast<std::size_t>(stages),
+                "costs have ", values->size(), " values; there are ", stages,
+                " stages: give one for each, or one for all");
 }
 
 StageTimes times_of(const Costs& costs, int stage) {

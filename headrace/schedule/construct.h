@@ -61,6 +61,8 @@ struct StageTimes {
   double backward_weight;
 };
 StageTimes times_of(const Costs& costs, int stage);
+// Refuses a list of costs of another length than 1 or the number of stages.
+void require_costs(const Costs& costs, int stages);
 double transfer_time(const Costs& costs);
 
 // The limit of one rank: unlimited where none is given. Refuses a list of another length than 1 or

@@ -10,6 +10,8 @@
 // F(s,m) needs RECV_F(s,m) before it on its rank and SEND_F(s-1,m) done on the other. With
 // sequence splits, a forward also needs the split before, a backward the split after. Gradient
 // reductions and updates need what stands before them on their rank, which order already says.
+//
+// Longer than a header should be because all of it is called for every action, and must be inlined.
 #pragma once
 
 #include <cstddef>

@@ -41,12 +41,12 @@ Schedule grouped_interleaved(const GeneratorOptions& options) {
   const int ranks = options.ranks;
   const int chunks = stages_per_rank_or(options, 2);
   check_usage(ranks >= 1 && chunks >= 1, "gis needs ranks >= 1 and stages_per_rank >= 1");
+  Schedule schedule = empty_schedule("gis", loop_placement(ranks, chunks), options);
   const int least = least_group(ranks, options.costs);
   const int group = options.group_size == 0 ? ranks : options.group_size;
   check_usage(group >= least && group <= ranks, "gis needs group_size from ", least,
               " to ranks = ", ranks, ", given ", group, "; the nearest that works is ",
               std::clamp(group, least, ranks));
-  Schedule schedule = empty_schedule("gis", loop_placement(ranks, chunks), options);
 
   const int groups = (options.microbatches + group - 1) / group;
   auto microbatch = [&](int k) { return k / (group * chunks) * group + k % group; };

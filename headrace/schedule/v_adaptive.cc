@@ -11,7 +11,11 @@
 // W and k stage activations, bubble 3P-1-3k + max(3P, P-1+2(1+⌈k/2⌉)).
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <optional>
+#include <unordered_map>
+#include <utility>
 
 #include "headrace/base/error.h"
 #include "headrace/schedule/v_block.h"
@@ -75,35 +79,65 @@ struct Attempt {
   int peak = 0;
 };
 
-Attempt build(const std::vector<Pattern>& block, int microbatches, int limit) {
+// FNV-1a over what the ranks do, and the peak.
+std::uint64_t fingerprint(const Grid& grid, int peak) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  auto mix = [&](int value) { hash = (hash ^ static_cast<std::uint64_t>(value)) * 0x100000001b3; };
+  mix(peak);
+  for (const auto& row : grid) {
+    for (const int pass : row) mix(pass + 1);
+    mix(7);
+  }
+  return hash;
+}
+
+// From a packed warm-up to the whole schedule of `microbatches`, out of the `repeated` there are.
+Attempt finish(std::optional<Grid> grid, int peak, int microbatches, int repeated, int limit) {
+  const int ranks = static_cast<int>(grid->size());
+  if (microbatches < repeated) {
+    const int packed = v_block::peak_of(*grid);
+    v_block::keep_microbatches(*grid, microbatches);
+    if (microbatches <= ranks && 2 * microbatches <= limit)
+      v_block::postpone_weights(*grid, std::min(2 * ranks, packed));
+    grid = v_block::squeeze(*grid);
+    if (!grid) return {{}, packed};
+    peak = v_block::peak_of(*grid);
+    if (peak > limit) return {{}, peak};
+  }
+  if (!v_block::pack_cool_down(*grid, microbatches)) return {{}, peak};
+  grid = v_block::squeeze(*grid);
+  if (!grid) return {{}, peak};
+  v_block::fill_idle(*grid, microbatches);
+  if (!v_block::name_weights(*grid, microbatches) || v_block::peak_of(*grid) > peak)
+    return {{}, peak};
+  return {std::move(*grid), v_block::peak_of(*grid)};
+}
+
+// `known` keeps the peaks of what was built before: many blocks are the same once their warm-up is
+// packed, and need no second building.
+Attempt build(const std::vector<Pattern>& block,
+              int microbatches,
+              int limit,
+              std::unordered_map<std::uint64_t, int>& known) {
   const int ranks = static_cast<int>(block.size());
   // The pattern needs room to settle; what is more than wanted goes afterwards.
   const int repeated = std::max(microbatches, 2 * ranks);
+  // Most blocks hold too much: a block is no longer than 4P periods, so this is their peak.
+  if (microbatches > 4 * ranks + 1)
+    if (const int steady = v_block::steady_peak(block); steady > limit) return {{}, steady};
   Grid grid = v_block::repeat(block, repeated);
-  int peak = v_block::peak_of(grid);
+  const int peak = v_block::peak_of(grid);
   if ((microbatches == repeated && peak > limit) || peak > 2 * ranks) return {{}, peak};
-  auto squeezed = v_block::squeeze(grid);
-  if (!squeezed) return {{}, peak};
-  v_block::pack_warm_up(*squeezed);
-  squeezed = v_block::squeeze(*squeezed);
-  if (!squeezed || v_block::peak_of(*squeezed) > peak) return {{}, peak};
-  if (microbatches < repeated) {
-    const int packed = v_block::peak_of(*squeezed);
-    v_block::keep_microbatches(*squeezed, microbatches);
-    if (microbatches <= ranks && 2 * microbatches <= limit)
-      v_block::postpone_weights(*squeezed, std::min(2 * ranks, packed));
-    squeezed = v_block::squeeze(*squeezed);
-    if (!squeezed) return {{}, packed};
-    peak = v_block::peak_of(*squeezed);
-    if (peak > limit) return {{}, peak};
-  }
-  if (!v_block::pack_cool_down(*squeezed, microbatches)) return {{}, peak};
-  squeezed = v_block::squeeze(*squeezed);
-  if (!squeezed) return {{}, peak};
-  v_block::fill_idle(*squeezed, microbatches);
-  if (!v_block::name_weights(*squeezed, microbatches) || v_block::peak_of(*squeezed) > peak)
-    return {{}, peak};
-  return {std::move(*squeezed), v_block::peak_of(*squeezed)};
+  auto packed = v_block::squeeze(grid);
+  if (!packed) return {{}, peak};
+  v_block::pack_warm_up(*packed);
+  packed = v_block::squeeze(*packed);
+  if (!packed || v_block::peak_of(*packed) > peak) return {{}, peak};
+  const auto [seen, fresh] = known.try_emplace(fingerprint(*packed, peak), 0);
+  if (!fresh) return {{}, seen->second};
+  Attempt attempt = finish(std::move(packed), peak, microbatches, repeated, limit);
+  seen->second = attempt.peak;
+  return attempt;
 }
 
 // The longest rank at real costs; infinite where the order cannot run.
@@ -200,6 +234,7 @@ Schedule v_adaptive(const GeneratorOptions& options) {
   Clock clock(options.costs, ranks, options.microbatches);
   Grid best = ranks == 1 && limit >= 2 ? alone(options.microbatches) : Grid{};
   double best_time = std::numeric_limits<double>::infinity();
+  std::unordered_map<std::uint64_t, int> known;
   for (const Pattern& first : first_patterns())
     for (int early = 1; early < kPeriod; ++early)
       for (int late = 1; late <= early; ++late)
@@ -208,7 +243,7 @@ Schedule v_adaptive(const GeneratorOptions& options) {
           const std::vector<Pattern> block =
               ranks == 1 ? std::vector<Pattern>{} : block_of(first, early, late, bend, ranks);
           if (block.empty()) continue;
-          Attempt attempt = build(block, options.microbatches, limit);
+          Attempt attempt = build(block, options.microbatches, limit, known);
           if (attempt.peak > limit) break;
           if (attempt.grid.empty()) continue;
           const double time = clock.longest(attempt.grid);

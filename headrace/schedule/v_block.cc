@@ -55,6 +55,25 @@ struct Placed {
   std::vector<std::array<std::vector<int>, kWithWeights>> slots;
 };
 
+// The slots of microbatch 0: each pass in its first slot after the one before it, each W in its
+// first after its backward.
+std::vector<Pattern> first_slots(const std::vector<Pattern>& block) {
+  const int ranks = static_cast<int>(block.size());
+  std::vector<Pattern> first(block.size());
+  int slot = 0;
+  auto put = [&](int rank, int pass) {
+    const int phase = block[at(rank)][at(pass)];
+    return first[at(rank)][at(pass)] = slot + ((phase - slot) % kPeriod + kPeriod) % kPeriod;
+  };
+  for (int pass = 0; pass < kPasses; ++pass)
+    for (int i = 0; i < ranks; ++i) {
+      const int rank = pass % 2 == 0 ? i : ranks - 1 - i;
+      slot = put(rank, pass) + 1;
+      if (!is_forward(pass)) put(rank, pass + 2);
+    }
+  return first;
+}
+
 }  // namespace
 
 int peak_of(const Grid& grid) {
@@ -63,23 +82,27 @@ int peak_of(const Grid& grid) {
   return peak;
 }
 
+int steady_peak(const std::vector<Pattern>& block) {
+  int peak = 0;
+  for (const Pattern& slots : first_slots(block)) {
+    const int late = std::ranges::max(slots);
+    for (int slot = late; slot < late + kPeriod; ++slot) {
+      auto done = [&](std::size_t pass) { return (slot - slots[pass]) / kPeriod; };
+      peak = std::max(peak, done(0) - done(5) + done(1) - done(4));
+    }
+  }
+  return peak;
+}
+
 Grid repeat(const std::vector<Pattern>& block, int microbatches) {
   const int ranks = static_cast<int>(block.size());
   const int length = kPeriod * (4 * ranks + microbatches + 1);
   Grid grid(block.size(), std::vector<int>(at(length), kIdle));
-  int slot = 0;
-  auto put = [&](int rank, int pass, int from) {
-    const int phase = block[at(rank)][at(pass)];
-    const int first = from + ((phase - from) % kPeriod + kPeriod) % kPeriod;
-    for (int m = 0; m < microbatches; ++m) grid[at(rank)][at(first + kPeriod * m)] = pass;
-    return first + 1;
-  };
-  for (int pass = 0; pass < kPasses; ++pass)
-    for (int i = 0; i < ranks; ++i) {
-      const int rank = pass % 2 == 0 ? i : ranks - 1 - i;
-      slot = put(rank, pass, slot);
-      if (!is_forward(pass)) put(rank, pass + 2, slot);
-    }
+  const std::vector<Pattern> first = first_slots(block);
+  for (int rank = 0; rank < ranks; ++rank)
+    for (int pass = 0; pass < kWithWeights; ++pass)
+      for (int m = 0; m < microbatches; ++m)
+        grid[at(rank)][at(first[at(rank)][at(pass)] + kPeriod * m)] = pass;
   return grid;
 }
 

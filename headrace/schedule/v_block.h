@@ -25,6 +25,10 @@ using Grid = std::vector<std::vector<int>>;
 // The most activations on any rank.
 int peak_of(const Grid& grid);
 
+// The most activations on any rank once the block repeats without end: the same as
+// peak_of(repeat()) for more microbatches than a block is long, without building it.
+int steady_peak(const std::vector<Pattern>& block);
+
 // The block repeated: microbatch 0's passes in the order of the V, each in its first slot after the
 // one before it.
 Grid repeat(const std::vector<Pattern>& block, int microbatches);

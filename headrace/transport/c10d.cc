@@ -96,20 +96,16 @@ void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
   state.waiting = waiting;
   [[maybe_unused]] const bool woken =
       state.changed.wait_for(lock, std::chrono::duration<double>(limit), [&] {
-        return done() || peer.broken() || state.aborted || state.failure || state.store_lost;
+        return done() || peer.broken(waiting.to_send) || state.aborted || state.failure ||
+               state.store_lost;
       });
-  // Answers other ranks' questions until it is known who is at fault.
-  struct Clear {
-    RunState& state;
-    Lock& lock;
-    ~Clear() {
-      if (!lock.owns_lock()) lock.lock();
-      state.waiting.reset();
-    }
-  } const clear{state, lock};
-  if (done()) return;
-  const auto broken = peer.broken();
-  const bool ended = peer.ended();
+  if (done()) {
+    state.waiting.reset();
+    return;
+  }
+  // It stays known what this rank waited for: others whose wait runs out now will ask.
+  const auto broken = peer.broken(waiting.to_send);
+  const bool ended = peer.ended() && !waiting.to_send;
   if (!broken) check_running(state);
   lock.unlock();
   if (broken) throw_closed(state, *board_, waiting, ended ? std::nullopt : broken);
@@ -140,7 +136,7 @@ void C10d::send(int to, const Label& label, const Tensors& tensors) {
   last_sent_ = label;
   link(to).send(label, tensors);
   Lock lock(state_->mutex);
-  if (link(to).broken()) wait(lock, {to, true, label}, [] { return false; });
+  if (link(to).broken(true)) wait(lock, {to, true, label}, [] { return false; });
 }
 
 std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {
@@ -155,8 +151,11 @@ std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {
 void C10d::flush() {
   Lock lock(state_->mutex);
   check_running(*state_);
-  for (int peer = 0; peer < size(); ++peer)
-    if (peer != rank()) wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
+  for (int peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    link(peer).reap();
+    wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
+  }
 }
 
 void C10d::set_limit(double seconds) {

@@ -14,6 +14,8 @@ constexpr int kFirstTag = 0;
 constexpr int kRestTag = 1;
 // First parts of this many messages are taken in before their receives are posted.
 constexpr int kExpected = 4;
+// So many small messages may have left without being let go of.
+constexpr std::size_t kHeld = 64;
 constexpr auto kForever = std::chrono::hours(24 * 365);
 
 // The link is being destroyed: its threads end.
@@ -76,9 +78,9 @@ void Link::finish(const GroupWork& work) {
   forget();
 }
 
-void Link::set_broken(const std::string& why) {
+void Link::set_broken(std::optional<std::string>& which, const std::exception& error) {
   const std::lock_guard lock(state_->mutex);
-  if (!broken_) broken_ = why;
+  if (!which) which = brief(error);
   state_->changed.notify_all();
 }
 
@@ -97,16 +99,23 @@ void Link::send(const Packed& packed) {
     const auto go = [&](const torch::Tensor& tensor, int tag) {
       GroupWork work = start(true, tensor, tag);
       const std::lock_guard lock(state_->mutex);
-      if (broken_) return;
+      if (send_broken_) return;
       sending_.push_back({{tensor}, std::move(work)});
       ++unsent_;
-      send_started_.notify_one();
     };
     go(packed.first, kFirstTag);
     for (const torch::Tensor& tensor : packed.rest) go(tensor, kRestTag);
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(send_broken_, error);
   }
+  // Waking a thread costs more than a small message holds: those are let go of many at a time.
+  const std::lock_guard lock(state_->mutex);
+  if (!packed.rest.empty() || sending_.size() >= kHeld) reap();
+}
+
+void Link::reap() {
+  reaping_ = true;
+  send_started_.notify_one();
 }
 
 void Link::reap_all() {
@@ -115,7 +124,8 @@ void Link::reap_all() {
       Sending oldest;
       {
         std::unique_lock lock(state_->mutex);
-        send_started_.wait(lock, [&] { return stopping_ || !sending_.empty(); });
+        if (sending_.empty()) reaping_ = false;
+        send_started_.wait(lock, [&] { return stopping_ || (reaping_ && !sending_.empty()); });
         if (stopping_) return;
         oldest = std::move(sending_.front());
         sending_.pop_front();
@@ -127,7 +137,7 @@ void Link::reap_all() {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(send_broken_, error);
     const std::lock_guard lock(state_->mutex);
     sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
   }
@@ -203,7 +213,7 @@ void Link::receive_all() {
       if (opened.end) {
         const std::lock_guard lock(state_->mutex);
         ended_ = true;
-        broken_ = "the peer has ended";
+        receive_broken_ = "the peer has ended";
         state_->changed.notify_all();
         return;
       }
@@ -224,7 +234,7 @@ void Link::receive_all() {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(brief(error));
+    set_broken(receive_broken_, error);
   }
 }
 

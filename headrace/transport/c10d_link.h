@@ -1,7 +1,7 @@
 // The messages between this rank and one peer, both ways, over a c10d back end.
 //
 // A message goes out in the caller's thread; the sending thread only waits until it has left and
-// then lets go of its tensors. The receiving thread takes messages in while the rank computes:
+// then lets go of its tensors: of large ones at once, of small ones many at a time. The receiving thread takes messages in while the rank computes:
 // first parts as they come (a few are always expected, so that a small message is here before it is
 // asked for), the rest once its receive is posted. Both threads start when first needed. Back end
 // operations have no limit of their own here, as Gloo closes all connections of a group when one
@@ -65,10 +65,14 @@ class Link {
   void drain();
 
   // The following want the state's mutex held.
+  // Has the sending thread let go of all that has left, down to the smallest.
+  void reap();
   bool all_sent() const { return unsent_ == 0; }
-  // Why no message can come or go any more.
-  const std::optional<std::string>& broken() const { return broken_; }
-  // It is the peer that has said so.
+  // Why no message can come any more, or go.
+  const std::optional<std::string>& broken(bool to_send = false) const {
+    return to_send ? send_broken_ : receive_broken_;
+  }
+  // None can come because the peer has said that it has ended.
   bool ended() const { return ended_; }
 
  private:
@@ -91,7 +95,7 @@ class Link {
   void reap_all();
   GroupWork start(bool sending, torch::Tensor tensor, int tag);
   void finish(const GroupWork& work);
-  void set_broken(const std::string& why);
+  void set_broken(std::optional<std::string>& which, const std::exception& error);
 
   const std::shared_ptr<RunState> state_;
   const GroupBackend backend_;
@@ -106,7 +110,9 @@ class Link {
   std::deque<std::shared_ptr<Slot>> posted_;
   std::deque<Sending> sending_;
   std::size_t unsent_ = 0;
-  std::optional<std::string> broken_;
+  bool reaping_ = false;
+  std::optional<std::string> send_broken_;
+  std::optional<std::string> receive_broken_;
   bool ended_ = false;
   bool draining_ = false;
   bool stopping_ = false;

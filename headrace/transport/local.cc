@@ -93,8 +93,11 @@ void World::wait(std::unique_lock<std::mutex>& lock,
     in_time = own.changed.wait_until(lock, deadline) == std::cv_status::no_timeout;
   std::vector<std::optional<Waiting>> waits;
   for (const RankState& each : states) waits.push_back(each.waiting);
-  own.waiting.reset();
-  if (done()) return;
+  if (done()) {
+    own.waiting.reset();
+    return;
+  }
+  // It stays known what this rank waited for: others whose wait runs out now will ask.
   check_alive(rank);
   if (state(waiting.peer).ended)
     throw PeerError(waiting.peer, cat("rank ", waiting.peer, " has ended, and rank ", rank,

@@ -98,6 +98,9 @@ TEST_F(Cli, ExportedSchedulesCheckOut) {
               0);
     EXPECT_EQ(run("check " + path("x.csv")).code, 0);
   }
+  EXPECT_EQ(run("export seq1f1b --sequence-splits 2 --output " + path("s.csv")).code, 0);
+  EXPECT_EQ(run("check " + path("s.csv")).code, 1);
+  EXPECT_EQ(run("check --sequence-splits 2 " + path("s.csv")).code, 0);
   EXPECT_EQ(run("export 1f1b --ranks 1 --microbatches 2").out, "0F0,0B0,0F1,0B1\n");
 }
 

@@ -3,6 +3,7 @@
 // same microbatches, to the bit.
 //
 // The reference below uses neither stages nor executor nor transport: a plain loop over the layers.
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -152,11 +153,15 @@ void put(std::map<std::string, Tensor>& all, const std::string& name, const Tens
   }
 }
 
-Outcome pipelined(const Case& c, const std::string& schedule, int ranks, bool recompute) {
+Outcome pipelined(const Case& c,
+                  const std::string& schedule,
+                  int ranks,
+                  bool recompute,
+                  const LocalOptions& local = {}) {
   Outcome outcome;
   outcome.gradients.resize(kSteps);
   std::mutex mutex;
-  run_ranks(ranks, [&](Transport& transport) {
+  const auto rank_work = [&](Transport& transport) {
     LayoutOptions options;
     options.model = gpt(model_of(c));
     options.schedule = schedule;
@@ -186,7 +191,8 @@ Outcome pipelined(const Case& c, const std::string& schedule, int ranks, bool re
     const std::lock_guard lock(mutex);
     for (const OwnedParameter& parameter : pipeline.gradients().parameters())
       put(outcome.weights, parameter.name, parameter.value);
-  });
+  };
+  run_ranks(ranks, rank_work, local);
   return outcome;
 }
 
@@ -198,6 +204,14 @@ void expect_same_bits(const std::map<std::string, Tensor>& actual,
     ASSERT_TRUE(actual.contains(name)) << what << " lacks " << name;
     EXPECT_TRUE(torch::equal(actual.at(name), value)) << what << " of " << name << " differs";
   }
+}
+
+void expect_same(const Outcome& actual, const Outcome& expected) {
+  EXPECT_EQ(actual.losses, expected.losses);
+  EXPECT_EQ(actual.norms, expected.norms);
+  for (std::size_t step = 0; step < kSteps; ++step)
+    expect_same_bits(actual.gradients[step], expected.gradients[step], "gradient");
+  expect_same_bits(actual.weights, expected.weights, "weight");
 }
 
 using Parameters = std::tuple<std::string, int, int, bool, double>;
@@ -213,12 +227,7 @@ TEST_P(SameAsOneProcess, ToTheBit) {
     ASSERT_GT(expected.norms[0], 0.05) << "clipping would not be active";
     for (const bool recompute : {false, true}) {
       SCOPED_TRACE(testing::Message() << "clip " << clip << ", recompute " << recompute);
-      const Outcome actual = pipelined(c, schedule, ranks, recompute);
-      EXPECT_EQ(actual.losses, expected.losses);
-      EXPECT_EQ(actual.norms, expected.norms);
-      for (std::size_t step = 0; step < kSteps; ++step)
-        expect_same_bits(actual.gradients[step], expected.gradients[step], "gradient");
-      expect_same_bits(actual.weights, expected.weights, "weight");
+      expect_same(pipelined(c, schedule, ranks, recompute), expected);
     }
   }
 }
@@ -237,6 +246,52 @@ INSTANTIATE_TEST_SUITE_P(Grid,
                                   (std::get<3>(param_info.param) ? "_tied" : "_untied") +
                                   (std::get<4>(param_info.param) > 0 ? "_dropout" : "");
                          });
+
+// Every other synchronous schedule with one replica a stage, split backwards among them.
+class EverySchedule : public ::testing::TestWithParam<std::tuple<std::string, int, int>> {};
+
+TEST_P(EverySchedule, ToTheBit) {
+  torch::set_num_threads(1);
+  const auto& [schedule, ranks, microbatches] = GetParam();
+  const Case c{microbatches, true, 0.1, 0.05};
+  expect_same(pipelined(c, schedule, ranks, false), one_process(c));
+}
+
+INSTANTIATE_TEST_SUITE_P(Grid,
+                         EverySchedule,
+                         ::testing::Combine(::testing::Values("eager-1f1b",
+                                                              "interleaved",
+                                                              "bfs",
+                                                              "zb-h1",
+                                                              "zb-h2",
+                                                              "zb-auto",
+                                                              "zb-v",
+                                                              "v-half",
+                                                              "v-min",
+                                                              "1f1b-v",
+                                                              "gis",
+                                                              "dualpipe-v"),
+                                            ::testing::Values(2, 3),
+                                            ::testing::Values(6, 12)),
+                         [](const auto& param_info) {
+                           std::string name = std::get<0>(param_info.param) + "_P" +
+                                              std::to_string(std::get<1>(param_info.param)) + "_M" +
+                                              std::to_string(std::get<2>(param_info.param));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return "s_" + name;
+                         });
+
+// Messages that are handed over late, from buffers that must still be whole then; and sends that
+// block until received.
+TEST(SlowTransport, ToTheBit) {
+  torch::set_num_threads(1);
+  const Case c{8, true, 0.1, 0.05};
+  const Outcome expected = one_process(c);
+  for (const char* schedule : {"gpipe", "1f1b", "zb-h1"}) {
+    SCOPED_TRACE(schedule);
+    expect_same(pipelined(c, schedule, 4, false, {.delay = 0.005}), expected);
+  }
+}
 
 }  // namespace
 }  // namespace headrace

@@ -110,6 +110,10 @@ TEST(Grid, RefusalsNameWhatWorks) {
               ThrowsMessage<UsageError>(HasSubstr("memory limit of rank 0")));
   EXPECT_THROW(generate("zb-auto", {.ranks = 3, .microbatches = 4, .memory_limit = {4, 4}}),
                UsageError);
+  GeneratorOptions unequal{.ranks = 3, .microbatches = 4};
+  unequal.costs.forward = {1, 2};
+  EXPECT_THAT([&] { generate("zb-auto", unequal); },
+              ThrowsMessage<UsageError>(HasSubstr("there are 3 stages")));
 }
 
 }  // namespace

@@ -175,16 +175,17 @@ TEST_P(Failures, AbortFromAnotherThread) {
 }
 
 TEST_P(Failures, SendNeverBlocksOnThePeer) {
+  constexpr int kMessages = 30;
+  std::atomic<bool> all_started = false;
   run(2, [&](Transport& transport) {
     if (transport.rank() == 0) {
-      const double taken = seconds_of([&] {
-        for (int i = 0; i < 30; ++i) transport.send(1, label(i), {torch::ones({1 << 18})});
-      });
-      EXPECT_LT(taken, 1);
+      for (int i = 0; i < kMessages; ++i) transport.send(1, label(i), {torch::ones({1 << 18})});
+      all_started = true;
       transport.flush();
     } else {
-      sleep(1.5);
-      for (int i = 0; i < 30; ++i) transport.receive(0, label(i))->wait();
+      for (int tries = 0; tries < 2000 && !all_started; ++tries) sleep(0.01);
+      ASSERT_TRUE(all_started);
+      for (int i = 0; i < kMessages; ++i) transport.receive(0, label(i))->wait();
     }
   });
 }

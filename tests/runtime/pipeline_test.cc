@@ -1,0 +1,224 @@
+#include "headrace/runtime/pipeline.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "headrace/base/error.h"
+#include "headrace/model/gpt.h"
+#include "headrace/runtime/memory.h"
+#include "headrace/schedule/validate.h"
+#include "headrace/transport/local.h"
+
+namespace headrace {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using torch::Tensor;
+
+GptConfig tiny(int vocabulary = 97) {
+  return {.layers = 4,
+          .width = 32,
+          .heads = 4,
+          .context = 16,
+          .vocabulary = vocabulary,
+          .tied = true,
+          .dropout = 0};
+}
+
+Layout layout(int ranks, const std::string& schedule = "1f1b", const GptConfig& config = tiny()) {
+  LayoutOptions options;
+  options.model = gpt(config);
+  options.schedule = schedule;
+  options.ranks = ranks;
+  return make_layout(options);
+}
+
+Work work(std::int64_t step, int microbatches, const GptConfig& config = tiny()) {
+  Work w;
+  w.step = step;
+  w.microbatches = microbatches;
+  const auto tokens = [=](int m) {
+    auto generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(1000 * step + m));
+    return torch::randint(0, config.vocabulary, {2, config.context}, generator, torch::kInt64);
+  };
+  w.inputs = tokens;
+  w.targets = tokens;
+  w.loss_scale = 1.0 / (2.0 * config.context * microbatches);
+  return w;
+}
+
+std::string failure_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "nothing failed";
+}
+
+TEST(Pipeline, NamesTheParameterWhereTheNormIsNotFinite) {
+  std::mutex mutex;
+  std::map<int, std::string> texts;
+  for (const int bad_stage : {0, 3}) {
+    texts.clear();
+    run_ranks(4, [&](Transport& transport) {
+      Pipeline pipeline(layout(4), transport, {.seed = 1});
+      const std::string name = bad_stage == 0 ? "embedding.position.weight" : "head.norm.bias";
+      for (OwnedParameter& parameter : pipeline.gradients().parameters()) {
+        const torch::NoGradGuard no_grad;
+        if (parameter.name == name) parameter.value[0] = std::nan("");
+      }
+      const std::string text = failure_of([&] { pipeline.train(work(0, 4)); });
+      const std::lock_guard lock(mutex);
+      texts[transport.rank()] = text;
+    });
+    ASSERT_EQ(texts.size(), 4U);
+    for (const auto& [rank, text] : texts) {
+      EXPECT_THAT(text, AllOf(HasSubstr("step 0"), HasSubstr("first in "),
+                              HasSubstr("nothing was updated")));
+      EXPECT_EQ(text, texts[0]) << "rank " << rank;
+    }
+  }
+}
+
+TEST(Pipeline, EvaluationDoesNotDisturbTraining) {
+  std::vector<double> plain, disturbed;
+  for (const bool evaluates : {false, true}) {
+    run_ranks(2, [&](Transport& transport) {
+      Pipeline pipeline(layout(2), transport, {.seed = 1});
+      for (std::int64_t step = 0; step < 4; ++step) {
+        const StepResult result = pipeline.train(work(step, 3));
+        const torch::NoGradGuard no_grad;
+        for (OwnedParameter& parameter : pipeline.gradients().parameters()) {
+          if (evaluates && parameter.name == "head.norm.weight") {
+            const Tensor before = parameter.gradient.clone();
+            pipeline.evaluate(work(100 + step, 5));
+            EXPECT_TRUE(torch::equal(before, parameter.gradient));
+          } else if (evaluates && parameter.name == "embedding.position.weight") {
+            pipeline.evaluate(work(100 + step, 5));
+          }
+          parameter.value.sub_(parameter.gradient, 0.1);
+        }
+        if (transport.rank() == 0) (evaluates ? disturbed : plain).push_back(result.loss);
+      }
+    });
+  }
+  EXPECT_EQ(plain, disturbed);
+}
+
+TEST(Pipeline, EvaluatesWhatOneProcessDoes) {
+  std::vector<Evaluation> all;
+  for (const int ranks : {1, 2, 4}) {
+    run_ranks(ranks, [&](Transport& transport) {
+      Pipeline pipeline(layout(ranks), transport, {.seed = 1});
+      Work w = work(0, 3);
+      w.loss_scale = 1;
+      const Evaluation evaluation = pipeline.evaluate(w);
+      if (transport.rank() + 1 == ranks) all.push_back(evaluation);
+    });
+  }
+  for (const Evaluation& evaluation : all) {
+    EXPECT_EQ(evaluation.loss, all[0].loss);
+    EXPECT_EQ(evaluation.correct, all[0].correct);
+    EXPECT_GT(evaluation.loss, 0);
+  }
+}
+
+TEST(Pipeline, AFailedActionNamesRankStageStepAndAction) {
+  const std::string text = failure_of([] {
+    run_ranks(3, [](Transport& transport) {
+      Pipeline pipeline(layout(3), transport, {.seed = 1});
+      Work w = work(7, 4);
+      w.targets = [](int m) -> Tensor {
+        check(m != 2, "the disk is gone");
+        return torch::zeros({2, 16}, torch::kInt64);
+      };
+      pipeline.train(w);
+    });
+  });
+  EXPECT_THAT(text, AllOf(HasSubstr("rank 2 (stage 2)"), HasSubstr("step 7"), HasSubstr("2F2"),
+                          HasSubstr("the disk is gone")));
+}
+
+// The most microbatches that each stage holds: what the checker says of the schedule, P − s for
+// 1F1B and M for GPipe.
+TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
+  for (const std::string schedule : {"1f1b", "gpipe"}) {
+    const Layout l = layout(4, schedule);
+    const Schedule lowered = lowered_schedule(l, 8, true);
+    std::vector<int> peaks(4, 0);
+    run_ranks(4, [&](Transport& transport) {
+      const int s = transport.rank();
+      std::vector<std::unique_ptr<Layer>> layers;
+      for (int i = l.starts[static_cast<std::size_t>(s)]; i < l.end(s); ++i)
+        layers.push_back(l.model[static_cast<std::size_t>(i)].build({.seed = 1}));
+      Stage stage(s, std::move(layers), false);
+      Executor executor(transport, l.placement, {&stage});
+      const Work w = work(0, 8);
+      Feed feed;
+      feed.inputs = [&](int m) { return Tensors{w.inputs(m)}; };
+      feed.targets = w.targets;
+      feed.on_action = [&](const Action&) {
+        int& peak = peaks[static_cast<std::size_t>(s)];
+        peak = std::max(peak, static_cast<int>(stage.in_flight()));
+      };
+      executor.run(lowered, feed);
+      EXPECT_EQ(stage.in_flight(), 0U);
+    });
+    EXPECT_EQ(peaks, validate(lowered).peak_activations) << schedule;
+    if (schedule == "1f1b")
+      EXPECT_THAT(peaks, ElementsAre(4, 3, 2, 1));
+    else
+      EXPECT_THAT(peaks, ElementsAre(8, 8, 8, 8));
+  }
+}
+
+// 1F1B's memory does not grow with the number of microbatches, on any stage; the last one's logits
+// are the largest.
+TEST(Pipeline, MemoryOf1F1BIsFlatInMicrobatches) {
+  install_memory_accounts();
+  const GptConfig config = tiny(8000);
+  std::vector<std::vector<double>> peaks;
+  for (const int microbatches : {4, 8, 32}) {
+    std::vector<MemoryAccount> accounts(3);
+    run_ranks(3, [&](Transport& transport) {
+      MemoryAccount& account = accounts[static_cast<std::size_t>(transport.rank())];
+      const MemoryScope scope(account);
+      Pipeline pipeline(layout(3, "1f1b", config), transport, {.seed = 1});
+      for (std::int64_t step = 0; step < 2; ++step)
+        pipeline.train(work(step, microbatches, config));
+    });
+    auto& list = peaks.emplace_back();
+    for (const MemoryAccount& account : accounts)
+      list.push_back(static_cast<double>(account.peak()));
+  }
+  for (std::size_t rank = 0; rank < 3; ++rank) {
+    EXPECT_GT(peaks[0][rank], 0);
+    EXPECT_NEAR(peaks[2][rank] / peaks[0][rank], 1, 0.02) << "rank " << rank;
+    EXPECT_NEAR(peaks[1][rank] / peaks[0][rank], 1, 0.02) << "rank " << rank;
+  }
+}
+
+TEST(Pipeline, RefusesSchedulesThatTrainingDoesNotRun) {
+  EXPECT_THAT(failure_of([] { layout(2, "chimera"); }), HasSubstr("replicas"));
+  EXPECT_THAT(failure_of([] { lowered_schedule(layout(2, "pipedream"), 4, true); }),
+              HasSubstr("asynchronous"));
+  EXPECT_THAT(failure_of([] { layout(2, "1f1"); }), HasSubstr("1f1b"));
+}
+
+}  // namespace
+}  // namespace headrace
