@@ -129,7 +129,8 @@ std::vector<std::string> stages(const Outcome& run) {
   std::vector<std::string> rows;
   for (const std::string& line : lines_of(run.out.substr(0, run.out.find("# run folder")))) {
     if (line.starts_with("#") || line.find("stage") == 0 || line.empty()) continue;
-    const std::size_t begin = line.find_first_not_of(' ', 8);
+    // "    0     0  embedding … head    59584 …": columns are parted by two spaces or more.
+    const std::size_t begin = line.find_first_not_of(" 0123456789");
     const std::size_t end = line.find("  ", begin);
     rows.push_back(line.substr(begin, end - begin));
   }
