@@ -1,13 +1,17 @@
 // headrace train FILE.toml: starts the local workers, or is one.
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -80,7 +84,7 @@ std::vector<std::string> own_arguments() {
 }
 
 // What makes this rank's errors those of the whole run: the first one is told once, by one rank.
-[[noreturn]] void end_failed(Transport* transport,
+[[noreturn]] void end_failed(std::unique_ptr<Transport> transport,
                              const std::exception& error,
                              int rank,
                              int exit_code) {
@@ -95,7 +99,14 @@ std::vector<std::string> own_arguments() {
   // Our launcher picks the cause among all reports; other launchers show whatever is printed.
   if (mine || is_worker()) report_error(text, at_fault, exit_code);
   std::cout.flush();
-  // Not exit(): a transport that has failed has threads that may never end.
+  // The others still have to read the cause from rank 0, so this rank leaves as the transport says,
+  // but not exit(): a transport that has failed has threads that may never end.
+  std::promise<void> left;
+  std::thread([&] {
+    transport.reset();
+    left.set_value();
+  }).detach();
+  left.get_future().wait_for(std::chrono::seconds(4));
   _exit(exit_code);
 }
 
@@ -107,6 +118,7 @@ int work(const Config& config, const Rendezvous& place, const std::string& name)
   std::unique_ptr<Transport> transport;
   try {
     transport = c10d_transport(place, config.pipeline.start_limit);
+    install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
     std::optional<Console> console;
     if (place.rank == 0) console.emplace(std::cout, isatty(STDOUT_FILENO) == 1);
@@ -129,16 +141,15 @@ int work(const Config& config, const Rendezvous& place, const std::string& name)
     transport.reset();
     return result.stopped ? kStoppedExit : 0;
   } catch (const UsageError& error) {
-    end_failed(transport.get(), error, place.rank, 2);
+    end_failed(std::move(transport), error, place.rank, 2);
   } catch (const std::exception& error) {
-    end_failed(transport.get(), error, place.rank, 1);
+    end_failed(std::move(transport), error, place.rank, 1);
   }
 }
 
 int train(const Flags& flags, const std::vector<std::string>& arguments) {
   bind_to_launcher();
   const std::optional<Rendezvous> place = rendezvous_from_environment();
-  if (place) install_stop_handler();
   Config config;
   try {
     config = configuration(flags, place);

@@ -51,8 +51,8 @@ void require_agreement(Transport& transport, const std::string& what, const std:
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     const auto [first, other] = first_difference(all[0], all[rank]);
     check(first == other, "ranks were given different ", what, ": rank 0 (", transport.host(0),
-          ") has ", all[0], ", rank ", rank, " (", transport.host(static_cast<int>(rank)), ") has ",
-          all[rank]);
+          ") has ", first, ", rank ", rank, " (", transport.host(static_cast<int>(rank)), ") has ",
+          other);
   }
 }
 

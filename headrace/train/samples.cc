@@ -28,7 +28,7 @@ Samples::Samples(const Config& config)
   const auto kept = static_cast<std::int64_t>(static_cast<double>(tokens) * config.data.validation);
   const int context = config.model.context;
   training_.emplace(file_, 0, tokens - kept, context, config.train.seed);
-  if (kept > 0) {
+  if (config.data.validation > 0) {
     check(kept > context, "data.validation keeps ", kept, " of ", tokens,
           " tokens for validation, but a sample takes model.context + 1 = ", context + 1,
           "; keep more, or 0 for no validation");
