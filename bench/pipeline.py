@@ -47,7 +47,7 @@ def main():
         def note(name, tokens_per_second, microbatch_ms=None):
             rows.setdefault(name, []).append((tokens_per_second, microbatch_ms))
 
-        steps = "4" if size == "large" else "30"
+        steps = "2" if size == "large" else "40"
         common = ["--size", size, "--steps", steps]
         for _ in range(arguments.rounds):
             note("limit: ours, two runs alone", two_at_once([arguments.program, *common, "--alone"]))
