@@ -110,6 +110,10 @@ class Run {
         pipeline_(layout_of(config), transport, {.seed = config.train.seed}),
         optimizer_(config.train, pipeline_.gradients().parameters()) {
     transport_.set_limit(config.pipeline.start_limit);
+    // An epoch's last, smaller batch may be too small for the schedule: found now, not at the end
+    // of the epoch.
+    lowered_schedule(pipeline_.layout(), parts(samples_.fewest_rows(), config.train.microbatch),
+                     true);
     require_agreement(transport, "data", samples_.fingerprint());
     require_agreement(transport, "configurations", to_toml(config));
     if (transport.rank() == 0 && !hooks.name.empty()) folder_.emplace(config, hooks.name);

@@ -46,11 +46,21 @@ Samples::Samples(const Config& config)
   steps_ = config.train.epochs * steps_per_epoch_;
 }
 
+std::int64_t Samples::rows(std::int64_t step) const {
+  if (steps_per_epoch_ == 0) return batch_;
+  return std::min(batch_, training_->samples() - step % steps_per_epoch_ * batch_);
+}
+
+std::int64_t Samples::fewest_rows() const {
+  return rows(steps_per_epoch_ == 0 ? 0 : steps_per_epoch_ - 1);
+}
+
 Batch Samples::of_step(std::int64_t step) const {
-  if (steps_per_epoch_ == 0) return training_->samples_at(step * batch_, batch_);
-  const std::int64_t in_epoch = step % steps_per_epoch_ * batch_;
-  const std::int64_t rows = std::min(batch_, training_->samples() - in_epoch);
-  return training_->samples_at(step / steps_per_epoch_ * training_->samples() + in_epoch, rows);
+  const std::int64_t first =
+      steps_per_epoch_ == 0
+          ? step * batch_
+          : step / steps_per_epoch_ * training_->samples() + step % steps_per_epoch_ * batch_;
+  return training_->samples_at(first, rows(step));
 }
 
 Batch Samples::for_evaluation(std::int64_t first, std::int64_t rows) const {

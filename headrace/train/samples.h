@@ -29,6 +29,9 @@ class Samples {
   std::int64_t evaluation_samples() const { return evaluation_samples_; }
   std::int64_t steps() const { return steps_; }
 
+  // Sequences in a step's batch; the fewest of all steps.
+  std::int64_t rows(std::int64_t step) const;
+  std::int64_t fewest_rows() const;
   Batch of_step(std::int64_t step) const;
   Batch for_evaluation(std::int64_t first, std::int64_t rows) const;
 
