@@ -235,7 +235,8 @@ void Processes::signal_all(int signal) {
   for (std::size_t i = 0; i < processes_.size(); ++i) {
     if (outcomes_[i].ended) continue;
     outcomes_[i].ended_by_us = true;
-    ::kill(processes_[i].pid, signal);
+    // One that is stopped hears nothing else.
+    ::kill(processes_[i].pid, outcomes_[i].stopped ? SIGKILL : signal);
   }
 }
 
