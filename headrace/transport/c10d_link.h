@@ -1,11 +1,12 @@
 // The messages between this rank and one peer, both ways, over a c10d back end.
 //
 // A message goes out in the caller's thread; the sending thread only waits until it has left and
-// then lets go of its tensors: of large ones at once, of small ones many at a time. The receiving thread takes messages in while the rank computes:
-// first parts as they come (a few are always expected, so that a small message is here before it is
-// asked for), the rest once its receive is posted. Both threads start when first needed. Back end
-// operations have no limit of their own here, as Gloo closes all connections of a group when one
-// runs out; the waits of the rank's own thread have one.
+// then lets go of its tensors: of large ones at once, of small ones many at a time. The receiving
+// thread takes messages in while the rank computes: first parts as they come (a few are always
+// expected, so that a small message is here before it is asked for), the rest once its receive is
+// posted. Both threads start when first needed. Back end operations have no limit of their own
+// here, as Gloo closes all connections of a group when one runs out; the waits of the rank's own
+// thread have one.
 #pragma once
 
 #include <condition_variable>

@@ -173,7 +173,8 @@ TEST(Gpt, DrawsDropoutFromItsKey) {
   EXPECT_TRUE(torch::equal(keyed_dropout(x, 0.25, 7), keyed_dropout(x, 0.25, 7)));
   EXPECT_FALSE(torch::equal(keyed_dropout(x, 0.25, 7), keyed_dropout(x, 0.25, 8)));
   EXPECT_NEAR(keyed_dropout(x, 0.25, 7).mean().item<double>(), 1, 0.05);
-  EXPECT_NEAR(keyed_dropout(x, 0.25, 7).eq(0).to(torch::kFloat32).mean().item<double>(), 0.25, 0.03);
+  EXPECT_NEAR(keyed_dropout(x, 0.25, 7).eq(0).to(torch::kFloat32).mean().item<double>(), 0.25,
+              0.03);
 }
 
 TEST(Gpt, DeferredWeightGradientsAreTheSameBits) {
