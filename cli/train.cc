@@ -58,13 +58,13 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   int& ranks = config.pipeline.ranks;
   if (ranks == 0) ranks = place ? place->size : 2;
   if (place && place->size != ranks) {
-    check_usage(place->size > ranks, place->launcher, " started ", place->size,
-                " processes, but pipeline.ranks is ", ranks, ": start ", ranks, ", or use --ranks ",
-                place->size);
-    check_usage(false, place->launcher, " started ", place->size, " processes: ", place->size,
-                " processes / ", ranks, " stages leaves ", place->size % ranks,
-                ", and one pipeline takes ", ranks, ": start ", ranks, ", or use --ranks ",
-                place->size);
+    const int left = place->size % ranks;
+    check_usage(false, place->size, place->size == 1 ? " process was" : " processes were",
+                " started (", place->launcher, "), but pipeline.ranks is ", ranks,
+                place->size > ranks
+                    ? cat(": ", place->size, " processes / ", ranks, " stages leaves ", left)
+                    : "",
+                "; start ", ranks, ", or use --ranks ", place->size);
   }
   if (config.pipeline.threads == 0)
     config.pipeline.threads = std::max(1, available_cores() / ranks);

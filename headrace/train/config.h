@@ -54,7 +54,7 @@ struct TrainConfig {
 struct PipelineConfig {
   int ranks = 0;  // 0: as many as `balance` says, or the number of processes under a launcher, or 2
   std::string schedule = "1f1b";
-  int stages_per_rank = 1;
+  int stages_per_rank = 0;         // 0: the schedule's own
   std::vector<int> balance;        // transformer blocks a stage
   std::vector<std::string> split;  // or the first layer of each later stage
   std::vector<int> recompute;      // stages that recompute their activations; {-1}: all

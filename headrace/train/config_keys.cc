@@ -260,7 +260,7 @@ void add_pipeline(std::vector<Key>& table) {
            "processes; not given: as `balance` or the launcher says, else 2");
   pipeline("schedule", &P::schedule, Text{}, "`headrace show` lists them");
   pipeline("stages_per_rank", &P::stages_per_rank, Whole{1},
-           "more than 1 for interleaved schedules");
+           "not given: the schedule's own, 2 for interleaved and V shapes");
   pipeline("balance", &P::balance,
            ListOf<Whole>{.rule = {}, .what = "a list of whole numbers, as [3, 5]"},
            "transformer blocks a stage; not given: by estimated cost")

@@ -9,6 +9,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
+#include "headrace/schedule/generators.h"
 #include "headrace/train/config.h"
 #include "headrace/train/config_keys.h"
 #include "headrace/train/config_value.h"
@@ -121,6 +122,11 @@ void resolve_stages(PipelineConfig& pipeline, const GptConfig& model) {
   const bool cut = !balance.empty() || !split.empty();
   const std::string name = split.empty() ? "pipeline.balance" : "pipeline.split";
   const std::size_t stages = split.empty() ? balance.size() : split.size() + 1;
+  if (pipeline.stages_per_rank == 0) {
+    // Every schedule takes these sizes, and keeps as many stages a rank at any.
+    const GeneratorOptions sizes{.ranks = 2, .microbatches = 8};
+    pipeline.stages_per_rank = generate(pipeline.schedule, sizes).placement.stages() / sizes.ranks;
+  }
   const auto per_rank = static_cast<std::size_t>(pipeline.stages_per_rank);
   if (cut && pipeline.ranks == 0) {
     check_usage(stages % per_rank == 0, name, " makes ", stages,

@@ -29,8 +29,6 @@ namespace {
 
 // Messages outside the steps are labelled with numbers below the first step's.
 constexpr std::int64_t kAgreement = -1, kStageTimes = -2, kTimeline = -3;
-// Evaluations are labelled apart from the training step they follow.
-constexpr std::int64_t kEvaluation = std::int64_t{1} << 40;
 
 // The first lines in which two texts differ; equal where the texts are.
 std::pair<std::string, std::string> first_difference(const std::string& a, const std::string& b) {
@@ -188,7 +186,7 @@ class Run {
                                   : config_.train.microbatch;
     const Batch batch = samples_.for_evaluation(0, sequences);
     Work work;
-    work.step = kEvaluation + done;
+    work.step = done;
     work.microbatches = parts(sequences, rows);
     work.inputs = [&](int m) { return slice(batch.inputs, m, rows); };
     work.targets = [&](int m) { return slice(batch.targets, m, rows); };

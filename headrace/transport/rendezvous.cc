@@ -97,6 +97,7 @@ Rendezvous from_torchrun() {
   const std::string served = variable("TORCHELASTIC_USE_AGENT_STORE").value_or("");
   result.store_is_served = served == "True" || served == "true" || served == "1";
   result.attempt = variable("TORCHELASTIC_RESTART_COUNT").value_or("0");
+  if (variable("HEADRACE_WORKER")) result.launcher = "headrace";
   if (const auto fd = variable("HEADRACE_LISTEN_FD")) {
     result.launcher = "headrace";
     if (result.rank == 0) {
