@@ -70,7 +70,7 @@ void await_listener(const Rendezvous& place, double limit) {
 // A store answers as soon as it listens; another program that has the port never does. Only our own
 // launcher listens for rank 0 before rank 0 is there.
 double answer_limit(const Rendezvous& place, double limit) {
-  constexpr double kAnswer = 8;
+  constexpr double kAnswer = 5;
   return place.launcher == "headrace" ? limit : std::min(limit, kAnswer);
 }
 
