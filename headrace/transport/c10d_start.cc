@@ -67,8 +67,8 @@ void await_listener(const Rendezvous& place, double limit) {
   freeaddrinfo(found);
 }
 
-// A store answers as soon as it listens; another program that has the port never does. Only our own
-// launcher listens for rank 0 before rank 0 is there.
+// A store answers as soon as it listens; another program that has the port never does, and TCPStore
+// would wait for it without end. Only our own launcher listens for rank 0 before rank 0 is there.
 double answer_limit(const Rendezvous& place, double limit) {
   constexpr double kAnswer = 5;
   return place.launcher == "headrace" ? limit : std::min(limit, kAnswer);
@@ -79,8 +79,7 @@ c10::intrusive_ptr<c10d::Store> connect(const Rendezvous& place, double limit) {
   options.port = static_cast<std::uint16_t>(place.port);
   options.isServer = place.rank == 0 && !place.store_is_served;
   options.waitWorkers = false;
-  if (!options.isServer) await_listener(place, limit);
-  options.timeout = milliseconds(options.isServer ? limit : answer_limit(place, limit));
+  options.timeout = milliseconds(limit);
   if (options.isServer && place.listen_fd >= 0) options.masterListenFd = place.listen_fd;
   try {
     auto store = c10::make_intrusive<c10d::TCPStore>(place.address, options);
@@ -219,7 +218,12 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
   };
   Started started;
   started.desk = std::make_unique<Desk>();
-  started.desk->open([=] { return connect(place, limit); }, limit + 1, unreachable(place, limit));
+  double answer = limit + 1;
+  if (place.rank > 0 || place.store_is_served) {
+    await_listener(place, limit);
+    answer = answer_limit(place, rest());
+  }
+  started.desk->open([=] { return connect(place, limit); }, answer, unreachable(place, answer));
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   const std::string address = interface ? cat("interface ", interface) : local_address(place);
   started.greetings = greet(place, *started.desk, address, rest(), limit);
