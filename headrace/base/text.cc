@@ -28,10 +28,10 @@ bool parse_all(std::string_view text, Number& value) {
 using Unit = std::pair<std::string_view, double>;
 
 // A number and a unit from the list; 1 where the unit is missing.
-template <std::size_t n>
+template <std::size_t N>
 double parse_with_unit(std::string_view text,
                        std::string_view what,
-                       const std::array<Unit, n>& units) {
+                       const std::array<Unit, N>& units) {
   const std::string_view whole = trim(text);
   const std::size_t letters = whole.find_first_not_of("0123456789.+-eE");
   const std::string_view number = trim(whole.substr(0, letters));

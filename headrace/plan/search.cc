@@ -242,7 +242,7 @@ Schedule search(const GeneratorOptions& options) {
 }
 
 const std::vector<Generator>& named_schedules() {
-  static const std::vector<Generator> kAll = [] {
+  static const std::vector<Generator> schedules = [] {
     std::vector<Generator> all = generators();
     all.push_back({"auto", "the best found for given costs and memory, synchronous",
                    "any ranks, any microbatches; uses costs and memory_limit (none unless given); "
@@ -250,7 +250,7 @@ const std::vector<Generator>& named_schedules() {
                    search});
     return all;
   }();
-  return kAll;
+  return schedules;
 }
 
 Schedule make_schedule(std::string_view name, const GeneratorOptions& options) {

@@ -103,7 +103,7 @@ class StageOrder {
   }
 
   void finish(int stage, const StageState& state) {
-    const auto add = [&](Kind kind, std::string what) {
+    const auto add = [&](Kind kind, const std::string& what) {
       checks_.violations.push_back(
           {.rank = rank_, .action = to_string({.kind = kind, .stage = stage}), .what = what});
     };

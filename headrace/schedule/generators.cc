@@ -20,7 +20,7 @@ void require_one_stage(std::string_view name, const GeneratorOptions& options) {
 }  // namespace
 
 const std::vector<Generator>& generators() {
-  static const std::vector<Generator> kGenerators = {
+  static const std::vector<Generator> table = {
       {"gpipe", "all forwards, then all backwards (Huang et al. 2019)",
        "any ranks, any microbatches",
        [](const GeneratorOptions& options) {
@@ -76,7 +76,7 @@ const std::vector<Generator>& generators() {
       {"pipedream-2bw", "asynchronous 1F1B with two weight versions (Narayanan et al. 2021)",
        "group_size, the microbatches of a step, >= ranks (ranks unless given)", pipedream_2bw},
   };
-  return kGenerators;
+  return table;
 }
 
 Schedule generate(std::string_view name, const GeneratorOptions& options) {
