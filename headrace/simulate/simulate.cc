@@ -78,7 +78,7 @@ class Prices {
 constexpr double kNotYet = -1;  // times start at 0
 
 // The state of the walk: when everything was done, and each rank's clock and memory.
-template <bool kRecord>
+template <bool Record>
 class Run {
  public:
   Run(const Schedule& schedule, const Dependencies& depend, const Costs& costs)
@@ -91,7 +91,7 @@ class Run {
         block_(costs.transfers_block && depend.transfers()),
         at_(depend.slots(), kNotYet),
         ranks_(schedule.ranks.size()) {
-    if constexpr (kRecord) {
+    if constexpr (Record) {
       events_.resize(schedule.ranks.size());
       for (std::size_t rank = 0; rank < events_.size(); ++rank)
         events_[rank].reserve(schedule.ranks[rank].size());
@@ -128,7 +128,7 @@ class Run {
 
   void prefetch(int rank, Slot slot) const {
     if (slot >= 0) __builtin_prefetch(&at_[static_cast<std::size_t>(slot)], 1);
-    if constexpr (kRecord) {
+    if constexpr (Record) {
       const std::vector<Event>& events = events_[static_cast<std::size_t>(rank)];
       __builtin_prefetch(events.data() + events.size() + 2, 1);
     }
@@ -242,7 +242,7 @@ class Run {
   }
 
   void record(int rank, const Action& a, const Ready& ready, double end) {
-    if constexpr (kRecord) {
+    if constexpr (Record) {
       const double free = this->rank(rank).free;
       events_[static_cast<std::size_t>(rank)].push_back({.action = a,
                                                          .start = free,
@@ -265,13 +265,13 @@ class Run {
   std::vector<std::vector<Event>> events_;
 };
 
-template <bool kRecord>
+template <bool Record>
 Simulation run(const Schedule& schedule, const Costs& costs, Totals& totals) {
   require_places(schedule);
   if (costs.transfers_block && !has_transfers(schedule))
-    return run<kRecord>(lower(schedule, Receives::Paired), costs, totals);
+    return run<Record>(lower(schedule, Receives::Paired), costs, totals);
   const Dependencies depend(schedule);
-  Run<kRecord> state(schedule, depend, costs);
+  Run<Record> state(schedule, depend, costs);
   require_complete(schedule, depend, walk(schedule, depend, state));
   state.close(costs);
   totals = state.totals();
