@@ -51,7 +51,7 @@ Metrics measure(const Timeline& timeline) {
     double last = -first;
     for (const Event& event : events) {
       add(event, rank);
-      rank.idle -= event.end - event.start;  // for now; see below
+      rank.idle -= event.end - event.start;  // what is left of the makespan is added below
       if (is_compute(event.action.kind)) first = std::min(first, work_begin(event));
       metrics.start = std::min(metrics.start, event.start);
       last = std::max(last, event.end);
