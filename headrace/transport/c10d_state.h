@@ -24,7 +24,7 @@ struct RunState {
   std::mutex mutex;
   std::condition_variable changed;  // wakes the rank's own thread
   double limit = 600;
-  std::optional<Waiting> waiting;         // what the rank waits for now
+  std::optional<Waiting> waiting;         // what the rank is blocked on, if it is
   std::optional<std::string> aborted;     // why
   std::optional<Failure> failure;         // the run's first, once it is known here
   std::optional<std::string> store_lost;  // why, once the store does not answer any more
