@@ -7,6 +7,7 @@
 #include <ostream>
 #include <string>
 
+#include "headrace/base/error.h"
 #include "headrace/base/text.h"
 
 namespace headrace {
@@ -16,9 +17,15 @@ void Console::finish() {
   bar_shown_ = false;
 }
 
+void Console::flush() {
+  out_ << std::flush;
+  check(out_.good(), "cannot write to standard output; send it to a file if nobody is to read it");
+}
+
 void Console::line(const std::string& text) {
   finish();
-  out_ << text << '\n' << std::flush;
+  out_ << text << '\n';
+  flush();
 }
 
 void Console::step(const StepLine& line) {
@@ -33,7 +40,7 @@ void Console::step(const StepLine& line) {
                 line.seconds);
   out_ << text.data() << '\n';
   if (terminal_ && line.step < line.steps) draw_bar(line);
-  out_ << std::flush;
+  flush();
 }
 
 void Console::draw_bar(const StepLine& line) {

@@ -1,5 +1,6 @@
 // What the user sees of a run, on one rank's console: lines that stay, and on a terminal a progress
-// bar under them. Without a terminal there is no control character.
+// bar under them. Without a terminal there is no control character. Throws an Error once nobody
+// reads them.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,7 @@ class Console {
   void finish();
 
  private:
+  void flush();
   void draw_bar(const StepLine& line);
 
   std::ostream& out_;

@@ -7,7 +7,9 @@
 //
 // Its destructor ends the rank: what was sent still leaves, and rank 0, which serves the run's
 // store, waits for the others to end; each at most for the limit of a wait, or for 2 s where the
-// run has failed. GLOO_SOCKET_IFNAME chooses the network, as it does for PyTorch.
+// run has failed. A process that leaves SIGPIPE at its default ignores it from then on, so that the
+// end of a peer is an error and not a signal. GLOO_SOCKET_IFNAME chooses the network, as it does
+// for PyTorch.
 #pragma once
 
 #include <memory>

@@ -9,6 +9,7 @@
 
 #include <c10/util/Logging.h>
 #include <netdb.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -37,6 +38,14 @@ std::string where(const Rendezvous& place) {
 void silence_c10d() {
   if (!std::getenv("TORCH_CPP_LOG_LEVEL") && !std::getenv("TORCH_DISTRIBUTED_DEBUG"))
     FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+}
+
+// Writing to a peer that is gone must fail with an error, not end this process. Neither Gloo nor
+// the store see to that; Python, which they were made for, ignores the signal from its start.
+void ignore_broken_pipes() {
+  struct sigaction now{};
+  if (::sigaction(SIGPIPE, nullptr, &now) == 0 && now.sa_handler == SIG_DFL)
+    ::signal(SIGPIPE, SIG_IGN);
 }
 
 std::string unreachable(const Rendezvous& place, double limit) {
@@ -212,6 +221,7 @@ std::vector<Greeting> greet(const Rendezvous& place,
 
 Started start_c10d(const Rendezvous& place, double limit, torch::Device device) {
   silence_c10d();
+  ignore_broken_pipes();
   const auto begin = Clock::now();
   const auto rest = [&] {
     return std::max(0.1, limit - std::chrono::duration<double>(Clock::now() - begin).count());

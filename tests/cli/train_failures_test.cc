@@ -316,6 +316,15 @@ TEST_F(TrainFailures, ALostFileIsToldOnce) {
   expect_one_error(run.err, HasSubstr("'lost*.txt'"));
 }
 
+TEST_F(TrainFailures, AnOutputThatNobodyReadsIsTold) {
+  ProgramOptions piped = options("--steps 1000000 --run-dir r");
+  piped.command = {"/bin/bash", "-c", "set -o pipefail; \"$0\" \"$@\" | head -n 1"};
+  Program program(piped);
+  const Outcome& run = program.wait();
+  EXPECT_EQ(run.code, 1);
+  expect_one_error(run.err, HasSubstr("standard output"));
+}
+
 TEST_F(TrainFailures, AnIdOutOfRangeIsTold) {
   ASSERT_EQ(train("--steps 1").code, 0);
   std::string tokens;

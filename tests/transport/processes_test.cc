@@ -178,6 +178,10 @@ TEST(Processes, SlowStepWithinTheLimit) {
   for (const Ended& ended : play({"slow", 1, 6}, 2, 60)) EXPECT_TRUE(ended.is_clean());
 }
 
+TEST(Processes, ABrokenPipeIsNoEnd) {
+  for (const Ended& ended : play({"pipe", 0}, 2, 60)) EXPECT_TRUE(ended.is_clean());
+}
+
 TEST(Processes, OneIsKilled) {
   for (const int victim : {1, 3}) {
     const std::string report = the_report(play({"kill", victim}, 4, 60), victim, 10);

@@ -34,6 +34,7 @@ void act(const std::string& scenario) {
   if (scenario == "throw") throw headrace::Error("out of memory");
   if (scenario == "hang") sleep(60);
   if (scenario == "slow") sleep(3);
+  if (scenario == "pipe") raise(SIGPIPE);  // what writing to a peer that is gone does
 }
 
 void step(Transport& transport, int number, int elements) {
