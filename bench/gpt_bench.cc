@@ -85,7 +85,7 @@ void run(const Options& options, Transport& transport) {
     wanted.wish.split = {wanted.model[static_cast<std::size_t>(options.cut)].name};
   Pipeline pipeline(make_layout(wanted), transport, {.seed = 1});
   TrainConfig config;
-  Optimizer optimizer(config, pipeline.gradients().parameters());
+  Optimizer optimizer(config, pipeline.gradients().to_update());
   const auto tokens = [&](const char* what, int microbatch) {
     auto generator = at::detail::createCPUGenerator(keyed(1, what, microbatch));
     return torch::randint(0, size.model.vocabulary, {size.microbatch, size.model.context},

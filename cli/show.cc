@@ -23,6 +23,7 @@
 #include "headrace/schedule/generators.h"
 #include "headrace/schedule/schedule.h"
 #include "headrace/schedule/validate.h"
+#include "headrace/schedule/versions.h"
 #include "headrace/simulate/simulate.h"
 #include "headrace/timeline/draw.h"
 #include "headrace/timeline/metrics.h"
@@ -36,6 +37,7 @@ struct ShowFlags {
   std::string format = "text";
   std::string svg;
   int width = 0;
+  bool weights = false;
 };
 
 int terminal_width() {
@@ -89,6 +91,22 @@ Table ranks_table(const Schedule& schedule,
   return table;
 }
 
+// Of an asynchronous schedule: with which weights each microbatch is computed.
+Table weights_table(const Schedule& schedule) {
+  Table table({{.name = "stage"},
+               {.name = "stored_versions"},
+               {.name = "version_of_each_microbatch"},
+               {.name = "staleness_of_each_microbatch"}});
+  const std::vector<StageVersions> stages = weight_versions(schedule);
+  for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+    const StageVersions& own = stages[stage];
+    table.add({static_cast<std::int64_t>(stage), static_cast<std::int64_t>(own.stored),
+               std::vector<double>(own.version.begin(), own.version.end()),
+               std::vector<double>(own.staleness.begin(), own.staleness.end())});
+  }
+  return table;
+}
+
 void show(const Schedule& schedule, const ShowFlags& flags, const Costs& costs) {
   const Validation validation = validate(schedule);
   for (const Violation& violation : validation.violations)
@@ -99,7 +117,8 @@ void show(const Schedule& schedule, const ShowFlags& flags, const Costs& costs) 
   const Metrics metrics = measure(simulation.timeline);
   if (!flags.svg.empty()) write_file(flags.svg, svg(simulation.timeline));
   const Format format = parse_format(flags.format);
-  const Table table = ranks_table(schedule, simulation, metrics, validation);
+  const Table table = flags.weights ? weights_table(schedule)
+                                    : ranks_table(schedule, simulation, metrics, validation);
   if (format != Format::Text) {
     std::cout << table.print(format);
     return;
@@ -119,6 +138,11 @@ void show(const Schedule& schedule, const ShowFlags& flags, const Costs& costs) 
               << fixed_text(100 * metrics.bubble_cost, 1)
               << "% if nothing has to wait for all ranks";
   std::cout << "\n";
+  if (is_asynchronous(schedule) && !flags.weights)
+    std::cout
+        << "\nasynchronous; version: updates behind a microbatch's weights; staleness: updates "
+           "done before its own\n"
+        << weights_table(schedule).print(format);
 }
 
 }  // namespace
@@ -132,6 +156,9 @@ void add_show(CLI::App& program) {
       ->capture_default_str();
   command->add_option("--svg", flags->svg, "also write a picture")->type_name("FILE");
   command->add_option("--width", flags->width, "columns of the drawing; 0: the terminal's, or 120");
+  command->add_flag(
+      "--weights", flags->weights,
+      "instead of ranks, stages: the version and staleness of each microbatch's weights");
   command->callback([flags] {
     if (flags->cases.names.empty()) {
       list_schedules(parse_format(flags->format));

@@ -56,22 +56,24 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   config.timeline = flags.timeline;
   resolve(config);  // a balance or a split says how many ranks there are
   int& ranks = config.pipeline.ranks;
-  if (ranks == 0) ranks = place ? place->size : 2;
-  if (place && place->size != ranks) {
-    const int left = place->size % ranks;
+  const int replicas = config.pipeline.replicas.front();  // a list of them says the ranks itself
+  if (ranks == 0) ranks = place && place->size % replicas == 0 ? place->size / replicas : 2;
+  const int processes = processes_of(config.pipeline);
+  if (place && place->size != processes) {
+    const int left = place->size % processes;
     check_usage(false, place->size, place->size == 1 ? " process was" : " processes were",
                 " started (", place->launcher, "), but pipeline.ranks is ", ranks,
-                place->size > ranks
-                    ? cat(": ", place->size, " processes / ", ranks, " stages leaves ", left)
+                processes == ranks ? "" : cat(", with replicas ", processes, " processes"),
+                place->size > processes
+                    ? cat(": ", place->size, " processes / ", processes, " stages leaves ", left)
                     : "",
-                "; start ", ranks, ", or use --ranks ", place->size);
+                "; start ", processes, ", or use --ranks ", std::max(1, place->size / replicas));
   }
   if (config.pipeline.threads == 0)
-    config.pipeline.threads = std::max(1, available_cores() / ranks);
+    config.pipeline.threads = std::max(1, available_cores() / processes);
   resolve(config);
   // All that can be refused before any process or network starts.
-  const Layout layout = layout_of(config);
-  lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
+  require_trainable(config);
   return config;
 }
 
@@ -161,7 +163,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   const std::string name = std::filesystem::path(flags.file).stem().string();
   if (place) return work(config, *place, name);
   const Listening listening = listen_on_free_port();
-  return launch({.workers = config.pipeline.ranks,
+  return launch({.workers = processes_of(config.pipeline),
                  .arguments = arguments,
                  .port = listening.port,
                  .listen_fd = listening.fd,

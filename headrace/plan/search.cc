@@ -33,13 +33,6 @@ bool in_memory(const GeneratorOptions& options, const std::vector<double>& peaks
   return true;
 }
 
-bool synchronous(const Schedule& schedule) {
-  for (const auto& list : schedule.ranks)
-    for (const Action& action : list)
-      if (action.kind == Kind::Update) return false;
-  return true;
-}
-
 bool several_copies(const Placement& placement) {
   return std::ranges::any_of(placement.owners,
                              [](const auto& owners) { return owners.size() > 1; });
@@ -106,7 +99,8 @@ class Searcher {
       } catch (const UsageError&) {
         continue;  // the sizes or the limit are not for it
       }
-      if (schedule.sequence_splits != options_.sequence_splits || !synchronous(schedule)) continue;
+      if (schedule.sequence_splits != options_.sequence_splits || is_asynchronous(schedule))
+        continue;
       if (!how_.several_copies && several_copies(schedule.placement)) continue;
       std::optional<Candidate> candidate = rated(std::move(schedule));
       if (!candidate) continue;

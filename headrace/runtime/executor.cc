@@ -62,8 +62,11 @@ void Executor::perform(const Action& action, Event& event) {
     case Kind::RecvBackward:
       return post(action);
     case Kind::ReduceGradients:
-    case Kind::Update:
+      if (feed_->on_reduce) feed_->on_reduce(action.stage);
       return;
+    case Kind::Update:
+      check(static_cast<bool>(feed_->on_update), "nothing is there to update with");
+      return feed_->on_update(action.stage);
   }
 }
 
@@ -74,10 +77,12 @@ void Executor::forward(const Action& action, Event& event) {
   Context context;
   context.training = feed_->training;
   context.key = keyed(feed_->key, m);
-  context.loss_scale = feed_->loss_scale;
+  context.loss_scale = feed_->loss_scale(m);
   if (last) context.targets = feed_->targets(m);
+  Tensors inputs = s == 0 ? feed_->inputs(m) : take_input({true, s, m}, event);
   Tensors outputs =
-      stage(s).forward(m, s == 0 ? feed_->inputs(m) : take_input({true, s, m}, event), context);
+      stage(s).forward(m, inputs, context, feed_->version ? feed_->version(s, m) : -1);
+  inputs.clear();
   if (!last) return pass_on(true, s, s + 1, m, std::move(outputs));
   losses_.loss.emplace(m, outputs[0].item<double>());
   if (!feed_->training) losses_.correct.emplace(m, outputs[1].item<std::int64_t>());

@@ -2,8 +2,7 @@
 // no schedule's name.
 //
 //   Executor executor(transport, schedule.placement, stages);
-//   executor.run(lowered, {.step = 7, .inputs = …, .targets = …, .loss_scale = 1.0 /
-//   valid_tokens});
+//   executor.run(lowered, {.step = 7, .inputs = …, .targets = …, .loss_scale = …});
 //
 // A send is started and its tensors kept until they are gone; a receive is posted where the
 // schedule says and waited for by its consumer. Where the next stage is on the same rank the
@@ -31,10 +30,15 @@ struct Feed {
   std::int64_t step = 0;
   bool training = true;
   std::uint64_t key = 0;                         // of the step's random draws
-  double loss_scale = 1;                         // of the sum of token losses
+  std::function<double(int)> loss_scale;         // of the sum of a microbatch's token losses
   std::function<Tensors(int)> inputs;            // of a microbatch, for the first stage
   std::function<torch::Tensor(int)> targets;     // of a microbatch, for the last stage
   std::function<void(const Action&)> on_action;  // called before each action; may be empty
+  std::function<void(int)> on_reduce;            // a stage's last backward is done; may be empty
+  // Of asynchronous schedules: a stage is to be updated; and with which version of a stage's
+  // weights a microbatch is computed.
+  std::function<void(int)> on_update;
+  std::function<int(int, int)> version;
 };
 
 // What it gives back, on the ranks that hold the last stage; empty elsewhere.

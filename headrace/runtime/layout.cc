@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <fstream>
+#include <iterator>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -9,19 +11,35 @@
 #include "headrace/base/error.h"
 #include "headrace/schedule/generators.h"
 #include "headrace/schedule/lower.h"
+#include "headrace/schedule/replicate.h"
 #include "headrace/schedule/validate.h"
 
 namespace headrace {
 namespace {
 
+GeneratorOptions options_of(const Layout& layout, int microbatches) {
+  return {.ranks = layout.ranks,
+          .microbatches = microbatches,
+          .stages_per_rank = layout.stages_per_rank};
+}
+
 // The placement does not depend on the number of microbatches, but some schedules refuse few: ask
 // with plenty.
-Placement placement_of(const LayoutOptions& options) {
-  const int plenty = 4 * options.ranks * std::max(1, options.stages_per_rank);
-  return generate(options.schedule, {.ranks = options.ranks,
-                                     .microbatches = plenty,
-                                     .stages_per_rank = options.stages_per_rank})
-      .placement;
+Placement placement_of(const Layout& layout) {
+  if (is_schedule_file(layout.schedule)) return read_schedule(layout.schedule).placement;
+  int plenty = 4 * layout.ranks * std::max(1, layout.stages_per_rank);
+  for (const int replicas : layout.replicas) plenty = std::max(plenty, plenty * replicas);
+  return replicate(layout.schedule, options_of(layout, plenty), layout.replicas).placement;
+}
+
+// The file's, which is for one number of microbatches.
+Schedule from_file(const Layout& layout, int microbatches) {
+  Schedule schedule = read_schedule(layout.schedule);
+  check_usage(schedule.microbatches == microbatches, "pipeline.schedule '", layout.schedule,
+              "' is for ", schedule.microbatches, " microbatches, and a batch has ", microbatches,
+              "; set train.microbatches = ", schedule.microbatches,
+              " (and train.drop_last with epochs)");
+  return schedule;
 }
 
 }  // namespace
@@ -41,13 +59,18 @@ Layout make_layout(const LayoutOptions& options) {
   Layout layout;
   layout.model = options.model;
   layout.schedule = options.schedule;
+  layout.ranks = options.ranks;
   layout.stages_per_rank = options.stages_per_rank;
-  layout.placement = placement_of(options);
-  for (int s = 0; s < layout.placement.stages(); ++s)
-    check_usage(
-        layout.placement.replicas(s) == 1, "pipeline.schedule '", options.schedule, "' keeps ",
-        layout.placement.replicas(s),
-        " replicas of each stage; training runs schedules with one (headrace show lists them)");
+  layout.replicas = options.replicas;
+  layout.placement = placement_of(layout);
+  if (is_schedule_file(options.schedule)) {
+    check_usage(layout.placement.ranks == options.ranks, "pipeline.schedule '", options.schedule,
+                "' is for ", layout.placement.ranks, " ranks, and pipeline.ranks is ",
+                options.ranks);
+    check_usage(options.replicas == std::vector<int>{1},
+                "pipeline.replicas is given with the file '", options.schedule,
+                "'; a file says itself which ranks do what");
+  }
   std::vector<LayerItem> items;
   for (const LayerSpec& layer : options.model)
     items.push_back({layer.name, layer.block, layer.cost.weight()});
@@ -72,16 +95,25 @@ Layout make_layout(const LayoutOptions& options) {
   return layout;
 }
 
+bool is_schedule_file(const std::string& schedule) {
+  return schedule.ends_with(".csv");
+}
+
+Schedule read_schedule(const std::string& file) {
+  std::ifstream in(file);
+  check_usage(in.good(), "pipeline.schedule: cannot read '", file, "'");
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  Schedule schedule = parse_csv(text, file);
+  require_valid(schedule);
+  return schedule;
+}
+
 Schedule lowered_schedule(const Layout& layout, int microbatches, bool training) {
   const Schedule schedule =
-      training ? generate(layout.schedule, {.ranks = layout.placement.ranks,
-                                            .microbatches = microbatches,
-                                            .stages_per_rank = layout.stages_per_rank})
-               : forward_only(layout.placement, microbatches);
-  for (const auto& rank : schedule.ranks)
-    for (const Action& action : rank)
-      check_usage(action.kind != Kind::Update, "pipeline.schedule '", layout.schedule,
-                  "' is asynchronous; training runs the synchronous schedules (see headrace show)");
+      !training ? forward_only(layout.placement, microbatches)
+      : is_schedule_file(layout.schedule)
+          ? from_file(layout, microbatches)
+          : replicate(layout.schedule, options_of(layout, microbatches), layout.replicas);
   check_usage(schedule.sequence_splits == 1, "pipeline.schedule '", layout.schedule,
               "' splits sequences; training runs schedules that keep them whole (headrace show "
               "lists them)");

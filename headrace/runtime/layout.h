@@ -15,9 +15,10 @@ namespace headrace {
 
 struct LayoutOptions {
   std::vector<LayerSpec> model;
-  std::string schedule = "1f1b";
-  int ranks = 1;
-  int stages_per_rank = 0;  // 0: the schedule's own default
+  std::string schedule = "1f1b";    // a name, or a file of the text form ("mine.csv")
+  int ranks = 1;                    // of one pipeline
+  int stages_per_rank = 0;          // 0: the schedule's own default
+  std::vector<int> replicas = {1};  // of every stage, or one number a stage (replicate.h)
   SplitWish wish;
   std::vector<int> recompute;  // stages that recompute their activations; {-1}: all
 };
@@ -25,7 +26,9 @@ struct LayoutOptions {
 struct Layout {
   std::vector<LayerSpec> model;
   std::string schedule;
+  int ranks = 1;  // of one pipeline
   int stages_per_rank = 0;
+  std::vector<int> replicas = {1};
   Placement placement;
   std::vector<int> starts;      // first layer of each stage
   std::vector<bool> recompute;  // of each stage
@@ -38,6 +41,10 @@ struct Layout {
 
 // Throws UsageError where the schedule, the sizes or the wishes do not fit.
 Layout make_layout(const LayoutOptions& options);
+
+// Whether `schedule` is a file, and the one it holds.
+bool is_schedule_file(const std::string& schedule);
+Schedule read_schedule(const std::string& file);
 
 // The layout's schedule for so many microbatches, proved sound and lowered; forwards alone where
 // not `training`.

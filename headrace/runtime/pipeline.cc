@@ -14,6 +14,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
 #include "headrace/runtime/collect.h"
+#include "headrace/schedule/versions.h"
 
 namespace headrace {
 namespace {
@@ -38,10 +39,7 @@ Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& o
                                               layout_.recompute[static_cast<std::size_t>(s)]));
     stages.push_back(stages_.back().get());
   }
-  std::vector<int> rank_of_layer;
-  for (std::size_t i = 0; i < layout_.model.size(); ++i)
-    rank_of_layer.push_back(layout_.placement.rank(layout_.stage_of(static_cast<int>(i)), 0));
-  gradients_ = std::make_unique<Gradients>(transport, layout_.model, rank_of_layer, stages);
+  gradients_ = std::make_unique<Gradients>(transport, layout_, stages, options.sharded);
   executor_ = std::make_unique<Executor>(transport, layout_.placement, stages);
 }
 
@@ -59,22 +57,76 @@ const Schedule& Pipeline::schedule(int microbatches, bool training) {
   return found->second;
 }
 
-Losses Pipeline::run(const Work& work, bool training) {
+Feed Pipeline::feed_of(const Work& work, bool training) {
   Feed feed;
   feed.step = work.step;
   feed.training = training;
   feed.key = keyed(options_.seed, "dropout", work.step);
-  feed.loss_scale = work.loss_scale;
+  feed.loss_scale = [scale = work.loss_scale](int) { return scale; };
   feed.inputs = [&](int microbatch) { return Tensors{work.inputs(microbatch)}; };
   feed.targets = work.targets;
   feed.on_action = work.on_action;
-  return executor_->run(schedule(work.microbatches, training), feed);
+  if (training) feed.on_reduce = [&](int stage) { gradients_->stage_done(stage, work.step); };
+  return feed;
+}
+
+// Each stage keeps the weights that microbatches under way, and forwards to come, are computed
+// with.
+Losses Pipeline::run_asynchronous(const Work& work, const Schedule& schedule) {
+  check(!gradients_->any_shared(),
+        "an asynchronous schedule updates each stage at a time of its "
+        "own, so that no parameter may have several owners: no tied embeddings, no replicas");
+  check(work.clip == 0,
+        "an asynchronous schedule has no norm of all gradients to clip by; set "
+        "train.clip = 0");
+  const std::vector<StageVersions> versions = weight_versions(schedule);
+  // The update of a microbatch is the same on every stage.
+  std::map<int, std::vector<int>> updates;
+  const StageVersions& first = versions.front();
+  const auto update_of = [&first](int m) {
+    const auto at = static_cast<std::size_t>(m);
+    return first.version[at] + first.staleness[at];
+  };
+  for (int m = 0; m < work.microbatches; ++m) updates[update_of(m)].push_back(m);
+  std::map<int, double> scales;
+  for (const auto& [update, microbatches] : updates)
+    scales[update] = work.scale_of_update(microbatches);
+
+  std::map<int, int> forwards, updated;  // by stage
+  Feed feed = feed_of(work, true);
+  feed.on_reduce = {};
+  feed.loss_scale = [&](int m) { return scales.at(update_of(m)); };
+  feed.version = [&](int stage, int m) {
+    forwards[stage] = m + 1;
+    return versions[static_cast<std::size_t>(stage)].version[static_cast<std::size_t>(m)];
+  };
+  feed.on_update = [&](int index) {
+    const auto& wanted = versions[static_cast<std::size_t>(index)].version;
+    const int now = updated[index]++;
+    const auto next = static_cast<std::size_t>(forwards[index]);
+    Stage& stage = **std::ranges::find(stages_, index, [](const auto& s) { return s->index(); });
+    stage.next_version(next < wanted.size() && wanted[next] <= now);
+    const std::vector<OwnedParameter*> parameters = gradients_->of_stage(stage);
+    work.update(index, parameters);
+    for (OwnedParameter* parameter : parameters) parameter->gradient.zero_();
+  };
+  for (const auto& stage : stages_) stage->begin_versions();
+  Losses losses = executor_->run(schedule, feed);
+  for (auto& [microbatch, loss] : losses.loss) loss /= static_cast<double>(updates.size());
+  return losses;
 }
 
 StepResult Pipeline::train(const Work& work) {
   gradients_->zero();
-  const Losses losses = run(work, true);
-  gradients_->combine(work.step);
+  const Schedule& plan = schedule(work.microbatches, true);
+  const bool asynchronous = is_asynchronous(plan);
+  Losses losses;
+  if (asynchronous) {
+    losses = run_asynchronous(work, plan);
+  } else {
+    losses = executor_->run(plan, feed_of(work, true));
+    gradients_->combine(work.step);
+  }
 
   std::vector<double> mine(kFixed);
   const std::vector<Event>& done = executor_->events();
@@ -86,7 +138,8 @@ StepResult Pipeline::train(const Work& work) {
     mine.push_back(microbatch);
     mine.push_back(loss);
   }
-  for (const double square : gradients_->squared_norms()) mine.push_back(square);
+  if (!asynchronous)
+    for (const double square : gradients_->squared_norms()) mine.push_back(square);
 
   StepResult result;
   double start = std::numeric_limits<double>::infinity(), end = -start;
@@ -105,6 +158,12 @@ StepResult Pipeline::train(const Work& work) {
   for (const auto& [microbatch, loss] : loss_of) result.loss += loss;
   result.makespan = end - start;
 
+  if (asynchronous) {
+    check(std::isfinite(result.loss), "the loss is ", result.loss, " at step ", work.step,
+          "; try a lower train.learning_rate or more train.warmup");
+    result.norm = std::numeric_limits<double>::quiet_NaN();
+    return result;
+  }
   std::string worst;
   result.norm = gradients_->total_norm(norms, &worst);
   check(std::isfinite(result.norm), "the gradient norm is ", result.norm, " at step ", work.step,
@@ -116,7 +175,7 @@ StepResult Pipeline::train(const Work& work) {
 }
 
 Evaluation Pipeline::evaluate(const Work& work) {
-  const Losses losses = run(work, false);
+  const Losses losses = executor_->run(schedule(work.microbatches, false), feed_of(work, false));
   std::vector<double> mine;
   for (const auto& [microbatch, loss] : losses.loss) {
     mine.push_back(microbatch);

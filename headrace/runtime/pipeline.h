@@ -4,7 +4,8 @@
 //   Pipeline pipeline(layout, transport, {.seed = 1});
 //   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …,
 //   …});
-//   // every gradient is summed and clipped; the caller updates pipeline.gradients().parameters()
+//   // every gradient is summed and clipped; the caller updates pipeline.gradients().to_update()
+//   pipeline.gradients().share_values(0);
 //
 // Every rank calls the same methods in the same order. Results are the same on every rank.
 #pragma once
@@ -28,16 +29,21 @@ struct Work {
   std::function<torch::Tensor(int)>
       inputs;  // of a microbatch: asked for on the ranks of the first stage
   std::function<torch::Tensor(int)> targets;  // asked for on the ranks of the last stage
-  double loss_scale = 1;                      // 1 / valid tokens of the global batch
-  double clip = 0;                            // greatest norm of the gradients; 0: none
-  bool stop = false;                          // this rank was asked to end
+  double loss_scale = 1;  // 1 / valid tokens of the global batch; asynchronous schedules: each of
+                          // a microbatch's update, by `scale_of_update`
+  double clip = 0;        // greatest norm of the gradients; 0: none
+  bool stop = false;      // this rank was asked to end
   std::function<void(const Action&)> on_action;
+  // Of asynchronous schedules. The valid tokens of an update are those of its microbatches; and
+  // `update` is to change the parameters of a stage by their gradients.
+  std::function<double(const std::vector<int>&)> scale_of_update;
+  std::function<void(int, const std::vector<OwnedParameter*>&)> update;
 };
 
 struct StepResult {
-  double loss = 0;      // mean over the valid tokens of the global batch
-  double norm = 0;      // of all gradients, before clipping
-  bool stop = false;    // any rank was asked to end
+  double loss = 0;    // mean over the valid tokens of the global batch; asynchronous: over updates
+  double norm = 0;    // of all gradients, before clipping; asynchronous: there is none, NaN
+  bool stop = false;  // any rank was asked to end
   double makespan = 0;  // seconds from the first rank's first action to the last rank's last one
 };
 
@@ -49,13 +55,15 @@ struct Evaluation {
 struct PipelineOptions {
   std::uint64_t seed = 0;
   torch::Device device = torch::kCPU;
+  bool sharded = false;  // gradients' sums stay with one of their owners (gradients.h)
 };
 
 class Pipeline {
  public:
   Pipeline(Layout layout, Transport& transport, const PipelineOptions& options);
 
-  // Forward, backward, shared gradients, norm and clipping: all of a step but the update. Throws
+  // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
+  // asynchronous schedule makes itself, through work.update, many times. Throws
   // Error on every rank, naming the step and the first such parameter, where the norm is not
   // finite.
   StepResult train(const Work& work);
@@ -66,12 +74,14 @@ class Pipeline {
   bool holds_last() const;
   const Layout& layout() const { return layout_; }
   Gradients& gradients() { return *gradients_; }
+  const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
   // What this rank did in the last step.
   const std::vector<Event>& events() const { return executor_->events(); }
 
  private:
   const Schedule& schedule(int microbatches, bool training);
-  Losses run(const Work& work, bool training);
+  Feed feed_of(const Work& work, bool training);
+  Losses run_asynchronous(const Work& work, const Schedule& schedule);
 
   Layout layout_;
   Transport& transport_;

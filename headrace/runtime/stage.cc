@@ -1,5 +1,6 @@
 #include "headrace/runtime/stage.h"
 
+#include <cassert>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -38,6 +39,52 @@ Tensors detached(const Tensors& outputs) {
 Stage::Stage(int index, std::vector<std::unique_ptr<Layer>> layers, bool recompute)
     : index_(index), layers_(std::move(layers)), recompute_(recompute) {}
 
+// The layers compute with other weights as long as this lives.
+class Stage::Borrowed {
+ public:
+  Borrowed(Stage& stage, Tensors weights) : stage_(stage), weights_(std::move(weights)) { swap(); }
+  ~Borrowed() { swap(); }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+
+ private:
+  void swap() {
+    std::size_t next = 0;
+    for (const auto& layer : stage_.layers_)
+      for (Parameter& parameter : layer->parameters()) std::swap(parameter.value, weights_[next++]);
+  }
+
+  Stage& stage_;
+  Tensors weights_;
+};
+
+Tensors Stage::weights() const {
+  Tensors all;
+  for (const auto& layer : layers_)
+    for (const Parameter& parameter : layer->parameters()) all.push_back(parameter.value);
+  return all;
+}
+
+void Stage::begin_versions() {
+  assert(saved_.empty());
+  newest_ = 0;
+  older_.clear();
+}
+
+void Stage::next_version(bool keep) {
+  const int before = newest_++;
+  if (!keep && saved_.empty()) return;
+  const torch::NoGradGuard no_grad;
+  if (keep) older_.emplace(before, weights());
+  for (const auto& layer : layers_) {
+    for (Parameter& parameter : layer->parameters()) {
+      const torch::Tensor old = parameter.value;
+      parameter.value = old.detach().clone().requires_grad_(old.requires_grad());
+      parameter.value.mutable_grad() = old.grad();
+    }
+  }
+}
+
 Tensors Stage::run(const Tensors& inputs, Context context) {
   context.weight_gradients = &weight_gradients_;
   Tensors values = inputs;
@@ -61,7 +108,7 @@ Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs) {
   return saved;
 }
 
-Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& context) {
+Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& context, int version) {
   if (!context.training) {
     const torch::NoGradGuard no_grad;
     return run(inputs, context);
@@ -69,8 +116,14 @@ Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& con
   check(!saved_.contains(microbatch), "stage ", index_, " is given microbatch ", microbatch,
         " twice");
   const Tensors leaves = as_leaves(inputs);
+  std::optional<Borrowed> borrowed;
+  if (version >= 0) {
+    older_.erase(older_.begin(), older_.lower_bound(version));
+    if (version != newest_) borrowed.emplace(*this, older_.at(version));
+  }
   if (recompute_) {
     Saved saved;
+    saved.weights = weights();
     saved.inputs = leaves;
     saved.context = context;
     const torch::NoGradGuard no_grad;
@@ -88,7 +141,10 @@ Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& con
 }
 
 Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
-  if (recompute_) saved = save(saved.inputs, run(saved.inputs, saved.context));
+  if (recompute_) {
+    const Borrowed borrowed(*this, saved.weights);
+    saved = save(saved.inputs, run(saved.inputs, saved.context));
+  }
   torch::autograd::edge_list roots;
   torch::autograd::variable_list gradients;
   for (std::size_t i = 0; i < saved.outputs.size(); ++i) {

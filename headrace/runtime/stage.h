@@ -8,7 +8,14 @@
 // Outputs are detached. Of a saved forward only what the backward needs is kept: not the outputs,
 // and with `recompute` only the inputs (the forward is run again before the backward; its random
 // draws are keyed, so it is the same). Gradients add up in the parameters' `.grad`, in the order of
-// the calls. Throws Error where a microbatch is run twice or backward comes first. Used by the one
+// the calls.
+//
+// Asynchronous schedules update a stage while microbatches are under way. A microbatch's backward
+// uses the weights of its forward (weight stashing: Narayanan et al., PipeDream, SOSP 2019): an
+// update makes new tensors where old ones are still needed, and these live as long as that. All
+// versions add to one gradient.
+//
+// Throws Error where a microbatch is run twice or backward comes first. Used by the one
 // thread of its rank.
 #pragma once
 
@@ -31,7 +38,9 @@ class Stage {
   std::vector<std::unique_ptr<Layer>>& layers() { return layers_; }
 
   // Inputs that are floating and `requires_grad` get a gradient. Outside training nothing is saved.
-  Tensors forward(int microbatch, const Tensors& inputs, const Context& context);
+  // `version`: which weights, by the updates since begin_versions(); not older than those of
+  // forwards before. Below 0: the newest.
+  Tensors forward(int microbatch, const Tensors& inputs, const Context& context, int version = -1);
 
   // `output_gradients`: one for each output of the forward, undefined where it needs none; empty
   // for the last stage, whose first output is the loss. Returns one gradient for each input,
@@ -41,6 +50,12 @@ class Stage {
   // The same in two halves: the input gradients at once, the weight gradients when asked for.
   Tensors backward_input(int microbatch, const Tensors& output_gradients);
   void backward_weight(int microbatch);
+
+  // From here on versions count from 0. Wants no microbatch under way.
+  void begin_versions();
+  // The weights are about to change: afterwards the layers' parameters may be new tensors with the
+  // same values. `keep`: forwards to come want the old ones.
+  void next_version(bool keep);
 
   // Microbatches whose forward is saved.
   std::size_t in_flight() const { return saved_.size(); }
@@ -52,8 +67,12 @@ class Stage {
         outputs;      // none where an output needs no gradient
     Tensors seed;     // the gradient the last stage starts from
     Context context;  // to run the forward again; only with recompute
+    Tensors weights;  // of that forward; only with recompute
   };
 
+  class Borrowed;
+
+  Tensors weights() const;
   Tensors run(const Tensors& inputs, Context context);
   Saved save(const Tensors& inputs, const Tensors& outputs);
   Tensors backward_through(Saved saved, const Tensors& output_gradients);
@@ -64,6 +83,8 @@ class Stage {
   WeightGradients weight_gradients_;
   std::map<int, Saved> saved_;
   std::map<int, std::vector<WeightGradients::Work>> deferred_;
+  int newest_ = 0;                // version of the layers' own weights
+  std::map<int, Tensors> older_;  // that forwards to come want
 };
 
 }  // namespace headrace

@@ -38,7 +38,7 @@ Placement several_ways(int ranks, int pairs) {
 
 void require_sizes(int ranks, int pipelines) {
   check_usage(ranks >= 2 && ranks % 2 == 0, "chimera needs an even number of ranks, given ", ranks,
-              "; the nearest that work are ", std::max(2, ranks - 1), " and ", ranks + 1);
+              nearest_sizes(std::max(2, ranks - 1), ranks + 1));
   if (pipelines >= 2 && pipelines % 2 == 0 && ranks % pipelines == 0) return;
   int nearest_fit = 2;
   for (int candidate = 2; candidate <= std::min(ranks, pipelines); candidate += 2)

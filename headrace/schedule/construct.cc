@@ -21,6 +21,11 @@ Schedule empty_schedule(std::string_view name,
   return schedule;
 }
 
+std::string nearest_sizes(int below, int above) {
+  if (below == above) return cat("; the nearest that works is ", below);
+  return cat("; the nearest that work are ", below, " and ", above);
+}
+
 int stages_per_rank_or(const GeneratorOptions& options, int standard) {
   return options.stages_per_rank == 0 ? standard : options.stages_per_rank;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -52,6 +53,9 @@ int stages_per_rank_or(const GeneratorOptions& options, int standard);
 
 // Refuses any other number of stages a rank than `only` (0, the schedule's own, passes).
 void require_stages_per_rank(std::string_view name, const GeneratorOptions& options, int only);
+
+// The end of a refusal: "; the nearest that work are 4 and 6", or " works is 2" where both are 2.
+std::string nearest_sizes(int below, int above);
 
 // What the generators that are fitted to costs count with: the time and the memory of each part of
 // a stage's work, and of a transfer.

@@ -103,7 +103,7 @@ Schedule dualpipe(const GeneratorOptions& options) {
   const int ranks = options.ranks;
   const int microbatches = options.microbatches;
   check_usage(ranks % 2 == 0, "dualpipe needs an even number of ranks, given ", ranks,
-              "; the nearest that work are ", std::max(2, ranks - 1), " and ", ranks + 1);
+              nearest_sizes(std::max(2, ranks - 1), ranks + 1));
   check_usage(microbatches % 2 == 0 && microbatches >= 2 * ranks,
               "dualpipe needs an even number of microbatches >= 2 x ranks = ", 2 * ranks,
               ", given ", microbatches, "; the nearest that works is ",

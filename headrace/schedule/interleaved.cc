@@ -33,7 +33,7 @@ void require_fit(int ranks, int microbatches) {
   while (!fits(ranks, above)) ++above;
   check_usage(false, "interleaved needs microbatches that max(1, microbatches / ranks) = ",
               rounds_of(ranks, microbatches), " divides: ", microbatches, " over ", ranks,
-              " ranks are not; the nearest that work are ", below, " and ", above);
+              " ranks are not", nearest_sizes(below, above));
 }
 
 }  // namespace

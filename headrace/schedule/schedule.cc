@@ -140,6 +140,13 @@ bool has_transfers(const Schedule& schedule) {
   return false;
 }
 
+bool is_asynchronous(const Schedule& schedule) {
+  return std::ranges::any_of(schedule.ranks, [](const std::vector<Action>& list) {
+    return std::ranges::any_of(list,
+                               [](const Action& action) { return action.kind == Kind::Update; });
+  });
+}
+
 bool is_lowered(const Schedule& schedule) {
   if (has_transfers(schedule)) return true;
   const auto reduces = [](const Action& action) { return action.kind == Kind::ReduceGradients; };

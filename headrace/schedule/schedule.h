@@ -39,6 +39,9 @@ bool has_transfers(const Schedule& schedule);
 // holds reductions and no send: that one is not lowered.)
 bool is_lowered(const Schedule& schedule);
 
+// True where stages are updated while microbatches are under way.
+bool is_asynchronous(const Schedule& schedule);
+
 // PyTorch's CSV. Update actions are written too ("0U"); PyTorch knows none, so only asynchronous
 // schedules hold them.
 std::string to_csv(const Schedule& schedule);

@@ -52,7 +52,10 @@ struct TrainConfig {
 };
 
 struct PipelineConfig {
-  int ranks = 0;  // 0: as many as `balance` says, or the number of processes under a launcher, or 2
+  int ranks = 0;  // of one pipeline; 0: as many as `balance` says, or as the processes that a
+                  // launcher has started make, or 2
+  std::vector<int> replicas = {1};  // of every stage, or one number a stage
+  bool shard_optimizer = false;     // each replica keeps and updates a part of the weights' state
   std::string schedule = "1f1b";
   int stages_per_rank = 0;         // 0: the schedule's own
   std::vector<int> balance;        // transformer blocks a stage
@@ -84,6 +87,9 @@ Config parse_config(const std::string& toml,
 // Derives the third of batch, microbatch and microbatches and checks all that can be checked
 // without data or processes. May be called again, as when `ranks` has become known.
 void resolve(Config& config);
+
+// How many processes the pipeline's ranks and replicas make; `ranks` must be known.
+int processes_of(const PipelineConfig& pipeline);
 
 // The configuration as a TOML file that repeats the run.
 std::string to_toml(const Config& config);

@@ -165,6 +165,23 @@ struct Recompute {
   }
 };
 
+struct Replicas {
+  ListOf<Whole> stages{.rule = {1}, .what = {}};
+
+  std::string expected() const {
+    return "a whole number of 1 or more, or a list of them, one a stage, as [3, 1]";
+  }
+  bool read(const Value& value, std::vector<int>& out) const {
+    int all = 0;
+    if (!stages.rule.read(value, all)) return stages.read(value, out);
+    out = {all};
+    return true;
+  }
+  Value write(const std::vector<int>& items) const {
+    return items.size() == 1 ? stages.rule.write(items[0]) : stages.write(items);
+  }
+};
+
 // The rows of one section.
 template <class Part>
 class Rows {
@@ -257,8 +274,13 @@ void add_pipeline(std::vector<Key>& table) {
   Rows pipeline(table, "pipeline", &Config::pipeline);
   using P = PipelineConfig;
   pipeline("ranks", &P::ranks, Whole{1},
-           "processes; not given: as `balance` or the launcher says, else 2");
-  pipeline("schedule", &P::schedule, Text{}, "`headrace show` lists them");
+           "of one pipeline; not given: as `balance` or the launcher says, else 2");
+  pipeline("replicas", &P::replicas, Replicas{},
+           "of every stage, or of each: so many times the processes");
+  pipeline("shard_optimizer", &P::shard_optimizer, Flag{},
+           "with replicas: each keeps and updates its part of the optimizer's state");
+  pipeline("schedule", &P::schedule, Text{},
+           "`headrace show` lists them; or a schedule file, .csv");
   pipeline("stages_per_rank", &P::stages_per_rank, Whole{1},
            "not given: the schedule's own, 2 for interleaved and V shapes");
   pipeline("balance", &P::balance,

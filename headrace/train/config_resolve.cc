@@ -9,6 +9,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
+#include "headrace/runtime/layout.h"
 #include "headrace/schedule/generators.h"
 #include "headrace/train/config.h"
 #include "headrace/train/config_keys.h"
@@ -122,6 +123,14 @@ void resolve_stages(PipelineConfig& pipeline, const GptConfig& model) {
   const bool cut = !balance.empty() || !split.empty();
   const std::string name = split.empty() ? "pipeline.balance" : "pipeline.split";
   const std::size_t stages = split.empty() ? balance.size() : split.size() + 1;
+  if (is_schedule_file(pipeline.schedule)) {
+    const Placement placement = read_schedule(pipeline.schedule).placement;
+    if (pipeline.ranks == 0) pipeline.ranks = placement.ranks;
+    if (pipeline.stages_per_rank == 0)
+      pipeline.stages_per_rank = std::max(1, placement.stages() / placement.ranks);
+  }
+  if (pipeline.replicas.size() > 1 && pipeline.ranks == 0)
+    pipeline.ranks = static_cast<int>(pipeline.replicas.size());
   if (pipeline.stages_per_rank == 0) {
     // Every schedule takes these sizes, and keeps as many stages a rank at any.
     const GeneratorOptions sizes{.ranks = 2, .microbatches = 8};
@@ -147,6 +156,11 @@ void resolve_stages(PipelineConfig& pipeline, const GptConfig& model) {
 }
 
 }  // namespace
+
+int processes_of(const PipelineConfig& pipeline) {
+  if (pipeline.replicas.size() == 1) return pipeline.ranks * pipeline.replicas[0];
+  return std::accumulate(pipeline.replicas.begin(), pipeline.replicas.end(), 0);
+}
 
 void resolve(Config& config) {
   check_ranges(config);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <ostream>
@@ -32,12 +33,12 @@ void Console::step(const StepLine& line) {
   finish();
   const int width = static_cast<int>(std::to_string(line.steps).size());
   const double rate = line.seconds > 0 ? static_cast<double>(line.tokens) / line.seconds : 0;
+  const std::string norm = std::isnan(line.norm) ? "" : "  norm " + fixed_text(line.norm, 4);
   std::array<char, 200> text{};
-  std::snprintf(text.data(), text.size(),
-                "step %*lld/%lld  loss %.5f  norm %.4f  lr %.2e  %s tokens/s  %.3f s", width,
-                static_cast<long long>(line.step), static_cast<long long>(line.steps), line.loss,
-                line.norm, line.rate, count_text(static_cast<std::int64_t>(rate)).c_str(),
-                line.seconds);
+  std::snprintf(
+      text.data(), text.size(), "step %*lld/%lld  loss %.5f%s  lr %.2e  %s tokens/s  %.3f s", width,
+      static_cast<long long>(line.step), static_cast<long long>(line.steps), line.loss,
+      norm.c_str(), line.rate, count_text(static_cast<std::int64_t>(rate)).c_str(), line.seconds);
   out_ << text.data() << '\n';
   if (terminal_ && line.step < line.steps) draw_bar(line);
   flush();

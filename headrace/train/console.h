@@ -13,7 +13,7 @@ struct StepLine {
   std::int64_t step = 0;  // from 1
   std::int64_t steps = 0;
   double loss = 0;
-  double norm = 0;
+  double norm = 0;  // NaN: there is none
   double rate = 0;
   std::int64_t tokens = 0;
   double seconds = 0;

@@ -97,6 +97,8 @@ Timeline gather_timeline(Transport& transport,
   return timeline;
 }
 
+constexpr int kWholeRank = -1;
+
 // One rank's run, step after step.
 class Run {
  public:
@@ -105,8 +107,12 @@ class Run {
         transport_(transport),
         hooks_(hooks),
         samples_(config),
-        pipeline_(layout_of(config), transport, {.seed = config.train.seed}),
-        optimizer_(config.train, pipeline_.gradients().parameters()) {
+        pipeline_(layout_of(config),
+                  transport,
+                  {.seed = config.train.seed, .sharded = config.pipeline.shard_optimizer}),
+        asynchronous_(is_asynchronous(lowered_schedule(
+            pipeline_.layout(), static_cast<int>(config.train.microbatches), true))) {
+    make_optimizers();
     transport_.set_limit(config.pipeline.start_limit);
     // An epoch's last, smaller batch may be too small for the schedule: found now, not at the end
     // of the epoch.
@@ -152,19 +158,32 @@ class Run {
     work.loss_scale = valid > 0 ? 1.0 / static_cast<double>(valid) : 0;
     work.clip = config_.train.clip;
     work.stop = hooks_.stop_requested && hooks_.stop_requested();
+    const double rate = learning_rate(config_.train, step, samples_.steps());
+    work.scale_of_update = [&](const std::vector<int>& microbatches) {
+      std::int64_t tokens = 0;
+      for (const int m : microbatches)
+        tokens += slice(batch.targets, m, rows).ne(-100).sum().item<std::int64_t>();
+      return tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0;
+    };
+    work.update = [&](int stage, const std::vector<OwnedParameter*>&) {
+      optimizers_.at(stage).step(rate);
+    };
     if (hooks_.on_action)
       work.on_action = [&](const Action& action) { hooks_.on_action(step, action); };
     const StepResult result = pipeline_.train(work);
     if (hooks_.after_gradients) hooks_.after_gradients(step, pipeline_);
 
-    const double rate = learning_rate(config_.train, step, samples_.steps());
     const double update_start = transport_.clock();
-    optimizer_.step(rate);
+    if (!asynchronous_) {
+      optimizers_.at(kWholeRank).step(rate);
+      pipeline_.gradients().share_values(step);
+    }
     const double update_end = transport_.clock();
     events_ = pipeline_.events();
     clock_.add(transport_.rank(), events_, result.makespan, update_end - update_start);
     const int first_stage = events_.empty() ? 0 : events_.front().action.stage;
-    events_.push_back({{Kind::Update, first_stage, -1}, update_start, update_end, 0, 0});
+    if (!asynchronous_)
+      events_.push_back({{Kind::Update, first_stage, -1}, update_start, update_end, 0, 0});
 
     const StepLine line{.step = step + 1,
                         .steps = samples_.steps(),
@@ -176,6 +195,17 @@ class Run {
     if (folder_) folder_->record(line);
     if (hooks_.console != nullptr) hooks_.console->step(line);
     return result;
+  }
+
+  // One for the rank, or, where stages are updated each at its own time, one for each of them.
+  void make_optimizers() {
+    if (!asynchronous_) {
+      optimizers_.try_emplace(kWholeRank, config_.train, pipeline_.gradients().to_update());
+      return;
+    }
+    for (const auto& stage : pipeline_.stages())
+      optimizers_.try_emplace(stage->index(), config_.train,
+                              pipeline_.gradients().of_stage(*stage));
   }
 
   void evaluate(std::int64_t done, TrainingResult& result) {
@@ -222,7 +252,8 @@ class Run {
   const TrainingHooks& hooks_;
   Samples samples_;
   Pipeline pipeline_;
-  Optimizer optimizer_;
+  const bool asynchronous_;
+  std::map<int, Optimizer> optimizers_;  // by stage
   std::optional<RunFolder> folder_;
   StageClock clock_;
   std::vector<Event> events_;  // of the last step
@@ -230,11 +261,27 @@ class Run {
 
 }  // namespace
 
+void require_trainable(const Config& config) {
+  const Layout layout = layout_of(config);
+  const Schedule schedule =
+      lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
+  if (!is_asynchronous(schedule)) return;
+  const std::string what = cat("pipeline.schedule '", layout.schedule, "' is asynchronous");
+  check_usage(config.train.clip == 0, what,
+              ": there is no norm of all gradients to clip by; set train.clip = 0");
+  check_usage(!config.model.tied, what,
+              ", and the owners of tied embeddings would drift apart; set model.tied = false");
+  for (int stage = 0; stage < layout.stages(); ++stage)
+    check_usage(layout.placement.replicas(stage) == 1, what,
+                ", and trains without replicas; set pipeline.replicas = 1");
+}
+
 Layout layout_of(const Config& config) {
   return make_layout({.model = gpt(config.model),
                       .schedule = config.pipeline.schedule,
                       .ranks = config.pipeline.ranks,
                       .stages_per_rank = config.pipeline.stages_per_rank,
+                      .replicas = config.pipeline.replicas,
                       .wish = {config.pipeline.balance, config.pipeline.split},
                       .recompute = config.pipeline.recompute});
 }

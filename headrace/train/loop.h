@@ -38,6 +38,9 @@ struct TrainingResult {
 
 // The layout of a configuration: what can be refused before any process or network starts.
 Layout layout_of(const Config& config);
+// Throws UsageError where the schedule does not take the sizes, or the rest of the configuration
+// not the schedule. Wants a resolved configuration.
+void require_trainable(const Config& config);
 
 TrainingResult run_training(const Config& config, Transport& transport, const TrainingHooks& hooks);
 

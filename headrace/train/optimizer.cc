@@ -18,18 +18,19 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
          share * (config.learning_rate - config.minimum_learning_rate);
 }
 
-Optimizer::Optimizer(const TrainConfig& config, std::vector<OwnedParameter>& parameters)
+Optimizer::Optimizer(const TrainConfig& config, const std::vector<OwnedParameter*>& parameters)
     : config_(config) {
   groups_.resize(2);
   groups_[0].weight_decay = config.weight_decay;
   const bool adam = config.optimizer == "adamw";
-  for (OwnedParameter& parameter : parameters) {
-    Group& group = groups_[parameter.value.dim() >= 2 ? 0 : 1];
-    group.parameters.push_back(&parameter);
-    if (adam || config.momentum > 0) group.first.push_back(torch::zeros_like(parameter.value));
+  for (OwnedParameter* parameter : parameters) {
+    const torch::Tensor& value = parameter->value;
+    Group& group = groups_[value.dim() >= 2 ? 0 : 1];
+    group.parameters.push_back(parameter);
+    if (adam || config.momentum > 0) group.first.push_back(torch::zeros_like(value));
     if (!adam) continue;
-    group.second.push_back(torch::zeros_like(parameter.value));
-    group.steps.push_back(torch::zeros({}, parameter.value.options().requires_grad(false)));
+    group.second.push_back(torch::zeros_like(value));
+    group.steps.push_back(torch::zeros({}, value.options().requires_grad(false)));
   }
 }
 

@@ -17,7 +17,7 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
 
 class Optimizer {
  public:
-  Optimizer(const TrainConfig& config, std::vector<OwnedParameter>& parameters);
+  Optimizer(const TrainConfig& config, const std::vector<OwnedParameter*>& parameters);
 
   void step(double rate);
 

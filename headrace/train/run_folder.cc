@@ -1,6 +1,7 @@
 #include "headrace/train/run_folder.h"
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -19,6 +20,7 @@ namespace fs = std::filesystem;
 
 // Nine significant digits tell any two fp32 values apart.
 std::string nine_digits(double value) {
+  if (!std::isfinite(value)) return "null";  // JSON has no such number
   std::array<char, 40> text{};
   std::snprintf(text.data(), text.size(), "%.9g", value);
   return text.data();

@@ -1,5 +1,6 @@
 #include "headrace/train/stage_times.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -14,9 +15,11 @@ void StageClock::add(int rank,
                      double makespan,
                      double update_seconds) {
   for (const Event& event : events) {
-    StageTimes& times = stages_[event.action.stage];
+    StageSeconds& times = stages_[event.action.stage];
     const double work = event.end - event.start - event.wait - event.transfer;
-    if (!is_compute(event.action.kind))
+    if (event.action.kind == Kind::Update)
+      times.update += work;
+    else if (!is_compute(event.action.kind))
       times.transfer += work;
     else if (event.action.kind == Kind::Forward)
       times.forward += work;
@@ -32,7 +35,7 @@ void StageClock::add(int rank,
   }
 }
 
-std::map<int, StageTimes> StageClock::gather(Transport& transport,
+std::vector<StageSeconds> StageClock::gather(Transport& transport,
                                              std::int64_t peak_memory,
                                              std::int64_t step) const {
   constexpr std::size_t kNumbers = 8;
@@ -48,16 +51,16 @@ std::map<int, StageTimes> StageClock::gather(Transport& transport,
                                          static_cast<double>(peak_memory)};
     mine.insert(mine.end(), numbers.begin(), numbers.end());
   }
-  std::map<int, StageTimes> all;
+  std::vector<StageSeconds> all;
   const auto lists = collect(transport, mine, step);
   for (std::size_t rank = 0; rank < lists.size(); ++rank) {
     for (std::size_t i = 0; i + kNumbers <= lists[rank].size(); i += kNumbers) {
       const double* n = &lists[rank][i];
-      all[static_cast<int>(n[0])] = {
-          static_cast<int>(rank),         n[1], n[2], n[3], n[4], n[5], n[6],
-          static_cast<std::int64_t>(n[7])};
+      all.push_back({static_cast<int>(n[0]), static_cast<int>(rank), n[1], n[2], n[3], n[4], n[5],
+                     n[6], static_cast<std::int64_t>(n[7])});
     }
   }
+  std::ranges::stable_sort(all, {}, &StageSeconds::stage);
   return all;
 }
 

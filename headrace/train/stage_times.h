@@ -10,7 +10,8 @@
 
 namespace headrace {
 
-struct StageTimes {
+struct StageSeconds {
+  int stage = 0;
   int rank = 0;
   double forward = 0;
   double backward = 0;
@@ -25,13 +26,13 @@ class StageClock {
  public:
   // One step's events on this rank, and how long the whole pipeline took for it.
   void add(int rank, const std::vector<Event>& events, double makespan, double update_seconds);
-  // Every rank's stages; the same on every rank.
-  std::map<int, StageTimes> gather(Transport& transport,
+  // Every rank's stages, by stage and then by replica; the same on every rank.
+  std::vector<StageSeconds> gather(Transport& transport,
                                    std::int64_t peak_memory,
                                    std::int64_t step) const;
 
  private:
-  std::map<int, StageTimes> stages_;
+  std::map<int, StageSeconds> stages_;
 };
 
 }  // namespace headrace

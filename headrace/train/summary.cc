@@ -72,15 +72,18 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
   const std::vector<std::int64_t> parameters = stage_parameters(layout);
   for (int s = 0; s < layout.stages(); ++s) {
     const auto at = static_cast<std::size_t>(s);
-    table.add({std::int64_t{s}, std::int64_t{layout.placement.rank(s, 0)}, layer_range(layout, s),
-               parameters[at], 100 * layout.share[at], layout.recompute[at] ? "yes" : "no"});
+    const std::vector<int>& owners = layout.placement.owners[at];
+    table.add({std::int64_t{s}, std::vector<double>(owners.begin(), owners.end()),
+               layer_range(layout, s), parameters[at], 100 * layout.share[at],
+               layout.recompute[at] ? "yes" : "no"});
   }
   text << table.print(Format::Text);
   return text.str();
 }
 
-std::string closing_table(const Layout& layout, const std::map<int, StageTimes>& times) {
+std::string closing_table(const Layout& layout, const std::vector<StageSeconds>& times) {
   Table table({{"stage"},
+               {"rank"},
                {"layers"},
                {"parameters"},
                {"forward s", 2},
@@ -93,11 +96,11 @@ std::string closing_table(const Layout& layout, const std::map<int, StageTimes>&
   const std::vector<std::int64_t> parameters = stage_parameters(layout);
   // A rank's bubble is one for all of its stages: it computes for one at a time.
   std::map<int, double> compute_of_rank;
-  for (const auto& [stage, t] : times) compute_of_rank[t.rank] += t.forward + t.backward;
-  for (const auto& [stage, t] : times) {
+  for (const StageSeconds& t : times) compute_of_rank[t.rank] += t.forward + t.backward;
+  for (const StageSeconds& t : times) {
     const double bubble = t.makespan > 0 ? 1 - compute_of_rank.at(t.rank) / t.makespan : 0;
-    table.add({std::int64_t{stage}, layer_range(layout, stage),
-               parameters[static_cast<std::size_t>(stage)], t.forward, t.backward, t.transfer,
+    table.add({std::int64_t{t.stage}, std::int64_t{t.rank}, layer_range(layout, t.stage),
+               parameters[static_cast<std::size_t>(t.stage)], t.forward, t.backward, t.transfer,
                t.waiting, t.update, 100 * std::max(0.0, bubble),
                bytes_text(static_cast<double>(t.peak_memory))});
   }

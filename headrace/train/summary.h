@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
+#include <vector>
 
 #include "headrace/runtime/layout.h"
 #include "headrace/train/config.h"
@@ -17,7 +17,7 @@ namespace headrace {
 std::string opening_text(const Config& config, const Layout& layout, const Samples& samples);
 
 // For each stage: layers, parameters, seconds by what they went to, bubble share, peak memory.
-std::string closing_table(const Layout& layout, const std::map<int, StageTimes>& times);
+std::string closing_table(const Layout& layout, const std::vector<StageSeconds>& times);
 
 // Floating-point operations of matrix products for one token, forward and backward, of the whole
 // model.

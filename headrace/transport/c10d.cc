@@ -1,6 +1,7 @@
 #include "headrace/transport/c10d.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <chrono>
 #include <limits>
@@ -41,7 +42,10 @@ class C10d : public Transport {
   void agree_on_clock(const std::vector<Greeting>& greetings);
 
  private:
-  Link& link(int peer) { return *links_[static_cast<std::size_t>(peer)]; }
+  Link& link(int peer, Purpose purpose) { return link(peer, channel_of(purpose)); }
+  Link& link(int peer, std::size_t channel) {
+    return *links_[static_cast<std::size_t>(peer) * kChannels + channel];
+  }
   // Blocks until done(), at most the limit; throws who is at fault when that cannot come.
   template <class Done>
   void wait(Lock& lock, const Waiting& waiting, const Done& done);
@@ -50,9 +54,10 @@ class C10d : public Transport {
   const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
   const bool serves_;  // the run's store
   GroupBackend group_;
-  std::vector<std::unique_ptr<Link>> links_;  // none to itself
+  std::vector<std::unique_ptr<Link>> links_;  // [peer][channel]; none to itself
   std::unique_ptr<Board> board_;
-  Label last_sent_;
+  std::array<Label, kChannels> last_sent_ = {Label{Purpose::Collect},
+                                             Label{Purpose::SharedGradients}};
   double clock_error_ = 0;
 };
 
@@ -81,9 +86,14 @@ C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
   state_->store_is_served = place.store_is_served;
   for (const Greeting& greeting : started.greetings) state_->hosts.push_back(greeting.host);
   for (int peer = 0; peer < place.size; ++peer)
-    links_.push_back(peer == place.rank ? nullptr
-                                        : std::make_unique<Link>(
-                                              state_, group_, started.device_groups, peer, device));
+    for (std::size_t channel = 0; channel < kChannels; ++channel) {
+      auto& link = links_.emplace_back();
+      if (peer == place.rank) continue;
+      // Device groups keep one order of all that they move, so that only one channel can have them.
+      link = std::make_unique<Link>(state_, group_,
+                                    channel == 0 ? started.device_groups : DeviceGroups(), peer,
+                                    static_cast<int>(channel), device);
+    }
   board_ = std::make_unique<Board>(state_, std::move(started.desk));
 }
 
@@ -91,7 +101,7 @@ template <class Done>
 void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
   RunState& state = *state_;
   if (done()) return;
-  Link& peer = link(waiting.peer);
+  Link& peer = link(waiting.peer, waiting.label.purpose);
   const double limit = state.limit;
   state.waiting = waiting;
   [[maybe_unused]] const bool woken =
@@ -133,10 +143,10 @@ void C10d::send(int to, const Label& label, const Tensors& tensors) {
     const Lock lock(state_->mutex);
     check_running(*state_);
   }
-  last_sent_ = label;
-  link(to).send(label, tensors);
+  last_sent_[channel_of(label.purpose)] = label;
+  link(to, label.purpose).send(label, tensors);
   Lock lock(state_->mutex);
-  if (link(to).broken(true)) wait(lock, {to, true, label}, [] { return false; });
+  if (link(to, label.purpose).broken(true)) wait(lock, {to, true, label}, [] { return false; });
 }
 
 std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {
@@ -145,16 +155,18 @@ std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {
     const Lock lock(state_->mutex);
     check_running(*state_);
   }
-  return std::make_unique<C10dArrival>(*this, from, link(from).post(label));
+  return std::make_unique<C10dArrival>(*this, from, link(from, label.purpose).post(label));
 }
 
 void C10d::flush() {
   Lock lock(state_->mutex);
   check_running(*state_);
   for (int peer = 0; peer < size(); ++peer) {
-    if (peer == rank()) continue;
-    link(peer).reap();
-    wait(lock, {peer, true, last_sent_}, [&] { return link(peer).all_sent(); });
+    for (std::size_t channel = 0; peer != rank() && channel < kChannels; ++channel) {
+      Link& each = link(peer, channel);
+      each.reap();
+      wait(lock, {peer, true, last_sent_[channel]}, [&] { return each.all_sent(); });
+    }
   }
 }
 
@@ -220,7 +232,7 @@ void C10d::agree_on_clock(const std::vector<Greeting>& greetings) {
 void C10d::part(bool clean) {
   std::vector<Link*> awaited;
   for (const auto& each : links_) {
-    if (!each) continue;
+    if (!each || (each->channel() > 0 && !each->used())) continue;
     if (serves_ || (clean && each->has_sent())) awaited.push_back(each.get());
     if (clean) each->end();
   }

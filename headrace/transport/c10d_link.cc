@@ -10,8 +10,9 @@ namespace headrace {
 
 namespace {
 
-constexpr int kFirstTag = 0;
+constexpr int kFirstTag = 0;  // plus kTags a channel
 constexpr int kRestTag = 1;
+constexpr int kTags = 2;
 // First parts of this many messages are taken in before their receives are posted.
 constexpr int kExpected = 4;
 // So many small messages may have left without being let go of.
@@ -27,11 +28,13 @@ Link::Link(std::shared_ptr<RunState> state,
            GroupBackend backend,
            DeviceGroups groups,
            int peer,
+           int channel,
            torch::Device device)
     : state_(std::move(state)),
       backend_(std::move(backend)),
       groups_(std::move(groups)),
       peer_(peer),
+      channel_(channel),
       device_(device) {}
 
 Link::~Link() {
@@ -58,6 +61,7 @@ GroupWork Link::start(bool sending, torch::Tensor tensor, int tag) {
   std::vector<torch::Tensor> tensors = {std::move(tensor)};
   const std::lock_guard lock(works_mutex_);
   if (ending_) throw Ending();
+  tag += kTags * channel_;
   GroupWork work = sending ? group->send(tensors, peer_, tag) : group->recv(tensors, peer_, tag);
   works_.insert(work);
   return work;

@@ -1,4 +1,4 @@
-// The messages between this rank and one peer, both ways, over a c10d back end.
+// The messages between this rank and one peer on one channel, both ways, over a c10d back end.
 //
 // A message goes out in the caller's thread; the sending thread only waits until it has left and
 // then lets go of its tensors: of large ones at once, of small ones many at a time. The receiving
@@ -52,6 +52,7 @@ class Link {
        GroupBackend backend,
        DeviceGroups groups,
        int peer,
+       int channel,
        torch::Device device);
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
@@ -62,6 +63,8 @@ class Link {
   // Tells the peer that nothing more will come.
   void end();
   bool has_sent() const { return sequence_ > 0; }
+  bool used() const { return has_sent() || receiver_.joinable(); }
+  int channel() const { return channel_; }
   // Takes in and drops what comes from now on, to notice the peer's end.
   void drain();
 
@@ -102,6 +105,7 @@ class Link {
   const GroupBackend backend_;
   const DeviceGroups groups_;
   const int peer_;
+  const int channel_;
   const torch::Device device_;
 
   std::uint64_t sequence_ = 0;     // the caller's thread

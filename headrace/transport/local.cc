@@ -28,7 +28,7 @@ struct Letter {
   Message message;
 };
 
-// The way from one rank to another. The n-th message belongs to the n-th posted receive.
+// A way from one rank to another. The n-th message belongs to the n-th posted receive.
 struct Channel {
   std::uint64_t sent = 0;
   std::uint64_t posted = 0;
@@ -50,12 +50,12 @@ struct World {
       : size(ranks),
         options(settings),
         states(static_cast<std::size_t>(ranks)),
-        channels(static_cast<std::size_t>(ranks * ranks)),
+        channels(static_cast<std::size_t>(ranks * ranks) * kChannels),
         hosts(static_cast<std::size_t>(ranks), "localhost") {}
 
   RankState& state(int rank) { return states[static_cast<std::size_t>(rank)]; }
-  Channel& channel(int from, int to) {
-    return channels[static_cast<std::size_t>(from * size + to)];
+  Channel& channel(int from, int to, Purpose purpose) {
+    return channels[static_cast<std::size_t>(from * size + to) * kChannels + channel_of(purpose)];
   }
   void wake_all() {
     for (RankState& state : states) state.changed.notify_all();
@@ -126,14 +126,14 @@ class LocalArrival : public Arrival {
 LocalArrival::~LocalArrival() {
   if (taken_) return;
   const std::lock_guard lock(world_->mutex);
-  Channel& channel = world_->channel(from_, to_);
+  Channel& channel = world_->channel(from_, to_, label_.purpose);
   if (channel.letters.erase(number_) == 0) channel.unwanted.insert(number_);
 }
 
 Message LocalArrival::wait() {
   std::unique_lock lock(world_->mutex);
   check(!taken_, "the message was already taken: ", to_string(label_));
-  Channel& channel = world_->channel(from_, to_);
+  Channel& channel = world_->channel(from_, to_, label_.purpose);
   world_->check_alive(to_);
   world_->wait(lock, to_, {from_, false, label_},
                [&] { return channel.letters.contains(number_); });
@@ -154,7 +154,7 @@ Message LocalArrival::wait() {
 
 bool LocalArrival::ready() {
   const std::lock_guard lock(world_->mutex);
-  const auto& letters = world_->channel(from_, to_).letters;
+  const auto& letters = world_->channel(from_, to_, label_.purpose).letters;
   const auto letter = letters.find(number_);
   return letter != letters.end() && letter->second.message.arrived <= seconds_now();
 }
@@ -196,7 +196,7 @@ void Local::send(int to, const Label& label, const Tensors& tensors) {
   last_arrival_ = letter.message.arrived = letter.message.sent + world_->options.delay;
   std::unique_lock lock(world_->mutex);
   world_->check_alive(rank_);
-  Channel& channel = world_->channel(rank_, to);
+  Channel& channel = world_->channel(rank_, to, label.purpose);
   const std::uint64_t number = channel.sent++;
   if (channel.unwanted.erase(number) == 0) channel.letters.emplace(number, std::move(letter));
   world_->state(to).changed.notify_all();
@@ -208,7 +208,7 @@ std::unique_ptr<Arrival> Local::receive(int from, const Label& label) {
   assert(from >= 0 && from < size() && from != rank_);
   const std::lock_guard lock(world_->mutex);
   world_->check_alive(rank_);
-  Channel& channel = world_->channel(from, rank_);
+  Channel& channel = world_->channel(from, rank_, label.purpose);
   if (world_->options.capacity_zero) world_->state(from).changed.notify_all();
   return std::make_unique<LocalArrival>(world_, from, rank_, channel.posted++, label);
 }

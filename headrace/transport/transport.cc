@@ -14,6 +14,10 @@ const char* to_string(Purpose purpose) {
       return "gradients";
     case Purpose::SharedGradients:
       return "shared gradients";
+    case Purpose::SharedSums:
+      return "sums of shared gradients";
+    case Purpose::Parameters:
+      return "updated parameters";
     case Purpose::Collect:
       return "collected values";
     case Purpose::Hello:
@@ -27,7 +31,8 @@ const char* to_string(Purpose purpose) {
 std::string to_string(const Label& label) {
   std::string text = to_string(label.purpose);
   if (label.stage >= 0) text += cat(" of stage ", label.stage);
-  if (label.microbatch >= 0) text += cat(", microbatch ", label.microbatch);
+  if (label.microbatch >= 0)
+    text += cat(channel_of(label.purpose) == 0 ? ", microbatch " : ", group ", label.microbatch);
   return text + cat(", step ", label.step);
 }
 

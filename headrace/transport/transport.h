@@ -5,17 +5,19 @@
 //   transport.send(2, label, {output});           // started; the tensors are kept until they left
 //   Message message = arrival->wait();            // blocks, at most the limit
 //
-// For every ordered pair of ranks messages arrive in the order sent, and receives must be posted in
-// that order: both ends state the label, and a difference is an Error that gives both, never a
-// wrong tensor. A message is a list of tensors of any number, dtype, shape and layout (an undefined
-// tensor stands for "none"); dense contiguous tensors arrive, with the sender's dtype, shape and
-// requires_grad. Receivers must not write into them: `local` hands over the sender's storage.
+// For every ordered pair of ranks and channel (below) messages arrive in the order sent, and
+// receives must be posted in that order: both ends state the label, and a difference is an Error
+// that gives both, never a wrong tensor. A message is a list of tensors of any number, dtype, shape
+// and layout (an undefined tensor stands for "none"); dense contiguous tensors arrive, with the
+// sender's dtype, shape and requires_grad. Receivers must not write into them: `local` hands over
+// the sender's storage.
 //
 // Every wait ends: by the message, by the limit, by the end of the peer, or by abort(). A wait that
 // fails throws PeerError naming the peer at fault. Methods are for the one thread that runs the
 // rank, abort() for any.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -29,9 +31,27 @@ namespace headrace {
 
 using Tensors = std::vector<torch::Tensor>;
 
-enum class Purpose : std::uint8_t { Activations, Gradients, SharedGradients, Collect, Hello };
+enum class Purpose : std::uint8_t {
+  Activations,
+  Gradients,
+  SharedGradients,  // of parameters that several ranks hold, to the one that adds them up
+  SharedSums,       // and back
+  Parameters,       // from the rank that updated them
+  Collect,
+  Hello
+};
 
-// What a message is. The stage is the sender's.
+// What is shared between owners goes beside the pipeline's own messages, in neither's way.
+constexpr std::size_t kChannels = 2;
+constexpr std::size_t channel_of(Purpose purpose) {
+  return purpose == Purpose::SharedGradients || purpose == Purpose::SharedSums ||
+                 purpose == Purpose::Parameters
+             ? 1
+             : 0;
+}
+
+// What a message is. The stage is the sender's; on the second channel there is none, and
+// `microbatch` is the number of a group of shared parameters.
 struct Label {
   Purpose purpose = Purpose::Collect;
   std::int64_t step = 0;

@@ -3,6 +3,8 @@
 // same microbatches, to the bit.
 //
 // The reference below uses neither stages nor executor nor transport: a plain loop over the layers.
+// Where a stage has r replicas, replica k adds up the gradients of microbatches k, k + r, …, and
+// these r sums are added in turn: the reference does the same, and nothing else changes.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -81,15 +83,23 @@ double loss_scale(std::int64_t step, int microbatches) {
   return 1.0 / static_cast<double>(valid);
 }
 
-Outcome one_process(const Case& c) {
+// A leaf of a layer, with a gradient for each replica of the layer's stage.
+struct Leaf {
+  Tensor value;
+  Tensors gradients;
+};
+
+Outcome one_process(const Case& c, std::vector<int> replicas = {}) {
   const std::vector<LayerSpec> model = gpt(model_of(c));
+  replicas.resize(model.size(), 1);
   std::vector<std::unique_ptr<Layer>> layers;
   for (const LayerSpec& spec : model) layers.push_back(spec.build({.seed = kSeed}));
   // Distinct parameters in the model's order; a shared one has a leaf and a gradient for each
   // owner.
   std::vector<OwnedParameter> parameters;
-  for (const auto& layer : layers) {
-    for (Parameter& parameter : layer->parameters()) {
+  std::map<std::string, std::vector<Leaf>> leaves;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    for (Parameter& parameter : layers[i]->parameters()) {
       OwnedParameter* known = nullptr;
       for (OwnedParameter& other : parameters)
         if (other.name == parameter.spec.name) known = &other;
@@ -100,15 +110,20 @@ Outcome one_process(const Case& c) {
       } else {
         parameter.value.set_data(known->value.detach());
       }
-      parameter.value.mutable_grad() = torch::zeros_like(parameter.value);
-      known->owners.push_back(parameter.value);
+      Leaf& leaf = leaves[parameter.spec.name].emplace_back();
+      leaf.value = parameter.value;
+      for (int k = 0; k < replicas[i]; ++k)
+        leaf.gradients.push_back(torch::zeros_like(parameter.value));
     }
   }
-  Optimizer optimizer(optimizer_config(), parameters);
+  std::vector<OwnedParameter*> all;
+  for (OwnedParameter& parameter : parameters) all.push_back(&parameter);
+  Optimizer optimizer(optimizer_config(), all);
   Outcome outcome;
   for (std::int64_t step = 0; step < kSteps; ++step) {
-    for (OwnedParameter& parameter : parameters)
-      for (Tensor& owner : parameter.owners) owner.mutable_grad().zero_();
+    for (auto& [name, owners] : leaves)
+      for (Leaf& leaf : owners)
+        for (Tensor& gradient : leaf.gradients) gradient.zero_();
     double loss = 0;
     for (int m = 0; m < c.microbatches; ++m) {
       Context context;
@@ -116,15 +131,20 @@ Outcome one_process(const Case& c) {
       context.targets = targets_of(step, m);
       context.loss_scale = loss_scale(step, c.microbatches);
       Tensors values = {tokens(step, m, "inputs")};
+      for (auto& [name, owners] : leaves)
+        for (Leaf& leaf : owners)
+          leaf.value.mutable_grad() =
+              leaf.gradients[static_cast<std::size_t>(m) % leaf.gradients.size()];
       for (const auto& layer : layers) values = layer->forward(values, context);
       values[0].backward();
       loss += values[0].item<double>();
     }
     double squares = 0;
     for (OwnedParameter& parameter : parameters) {
-      Tensor sum = parameter.owners[0].grad();
-      for (std::size_t i = 1; i < parameter.owners.size(); ++i)
-        sum = sum + parameter.owners[i].grad();
+      Tensor sum;
+      for (const Leaf& leaf : leaves.at(parameter.name))
+        for (const Tensor& gradient : leaf.gradients)
+          sum = sum.defined() ? sum + gradient : gradient.clone();
       parameter.gradient = sum;
       const double norm = torch::linalg_vector_norm(sum).item<double>();
       squares += norm * norm;
@@ -154,21 +174,16 @@ void put(std::map<std::string, Tensor>& all, const std::string& name, const Tens
 }
 
 Outcome pipelined(const Case& c,
-                  const std::string& schedule,
-                  int ranks,
-                  bool recompute,
+                  const LayoutOptions& options,
+                  bool sharded,
                   const LocalOptions& local = {}) {
   Outcome outcome;
   outcome.gradients.resize(kSteps);
   std::mutex mutex;
+  const Layout layout = make_layout(options);
   const auto rank_work = [&](Transport& transport) {
-    LayoutOptions options;
-    options.model = gpt(model_of(c));
-    options.schedule = schedule;
-    options.ranks = ranks;
-    if (recompute) options.recompute = {-1};
-    Pipeline pipeline(make_layout(options), transport, {.seed = kSeed});
-    Optimizer optimizer(optimizer_config(), pipeline.gradients().parameters());
+    Pipeline pipeline(layout, transport, {.seed = kSeed, .sharded = sharded});
+    Optimizer optimizer(optimizer_config(), pipeline.gradients().to_update());
     for (std::int64_t step = 0; step < kSteps; ++step) {
       Work work;
       work.step = step;
@@ -178,22 +193,38 @@ Outcome pipelined(const Case& c,
       work.loss_scale = loss_scale(step, c.microbatches);
       work.clip = c.clip;
       const StepResult result = pipeline.train(work);
-      const std::lock_guard lock(mutex);
+      std::unique_lock lock(mutex);
       for (const OwnedParameter& parameter : pipeline.gradients().parameters())
-        put(outcome.gradients[static_cast<std::size_t>(step)], parameter.name, parameter.gradient);
+        if (parameter.gradient.defined())
+          put(outcome.gradients[static_cast<std::size_t>(step)], parameter.name,
+              parameter.gradient);
       optimizer.step(1e-2);
-      if (transport.rank() > 0) {
-        continue;
+      if (transport.rank() == 0) {
+        outcome.losses.push_back(result.loss);
+        outcome.norms.push_back(result.norm);
       }
-      outcome.losses.push_back(result.loss);
-      outcome.norms.push_back(result.norm);
+      lock.unlock();
+      pipeline.gradients().share_values(step);
     }
     const std::lock_guard lock(mutex);
     for (const OwnedParameter& parameter : pipeline.gradients().parameters())
       put(outcome.weights, parameter.name, parameter.value);
   };
-  run_ranks(ranks, rank_work, local);
+  run_ranks(layout.placement.ranks, rank_work, local);
   return outcome;
+}
+
+Outcome pipelined(const Case& c,
+                  const std::string& schedule,
+                  int ranks,
+                  bool recompute,
+                  const LocalOptions& local = {}) {
+  LayoutOptions options;
+  options.model = gpt(model_of(c));
+  options.schedule = schedule;
+  options.ranks = ranks;
+  if (recompute) options.recompute = {-1};
+  return pipelined(c, options, false, local);
 }
 
 void expect_same_bits(const std::map<std::string, Tensor>& actual,
@@ -279,6 +310,65 @@ INSTANTIATE_TEST_SUITE_P(Grid,
                                               std::to_string(std::get<2>(param_info.param));
                            std::replace(name.begin(), name.end(), '-', '_');
                            return "s_" + name;
+                         });
+
+// Replicas: pipelines beside one another, stages with replicas of their own, schedules that keep
+// two copies of the weights; the optimizer whole or sharded.
+struct Replicated {
+  std::string schedule;
+  int ranks;
+  std::vector<int> replicas;
+  int microbatches;
+};
+
+class WithReplicas : public ::testing::TestWithParam<std::tuple<Replicated, bool, bool>> {};
+
+TEST_P(WithReplicas, ToTheBit) {
+  torch::set_num_threads(1);
+  const auto& [given, tied, sharded] = GetParam();
+  const Case c{given.microbatches, tied, 0.1, 0.05};
+  LayoutOptions options;
+  options.model = gpt(model_of(c));
+  options.schedule = given.schedule;
+  options.ranks = given.ranks;
+  options.replicas = given.replicas;
+  const Layout layout = make_layout(options);
+  std::vector<int> replicas;
+  for (int i = 0; i < static_cast<int>(layout.model.size()); ++i)
+    replicas.push_back(layout.placement.replicas(layout.stage_of(i)));
+  expect_same(pipelined(c, options, sharded), one_process(c, replicas));
+}
+
+INSTANTIATE_TEST_SUITE_P(Grid,
+                         WithReplicas,
+                         ::testing::Combine(::testing::Values(Replicated{"1f1b", 1, {4}, 6},
+                                                              Replicated{"1f1b", 2, {2}, 8},
+                                                              Replicated{"1f1b", 2, {3}, 7},
+                                                              Replicated{"gpipe", 2, {2}, 5},
+                                                              Replicated{"1f1b", 2, {3, 1}, 9},
+                                                              Replicated{"1f1b", 2, {1, 3}, 9},
+                                                              Replicated{"1f1b", 3, {1, 2, 1}, 8},
+                                                              Replicated{"gpipe", 2, {2, 3}, 6},
+                                                              Replicated{"interleaved", 2, {2}, 8},
+                                                              Replicated{"zb-h1", 2, {2}, 8},
+                                                              Replicated{"zb-v", 2, {2}, 8},
+                                                              Replicated{"chimera", 2, {1}, 4},
+                                                              Replicated{"chimera", 4, {1}, 8},
+                                                              Replicated{"chimera", 2, {2}, 8},
+                                                              Replicated{"dualpipe", 2, {1}, 8},
+                                                              Replicated{"dualpipe", 4, {1}, 8}),
+                                            ::testing::Bool(),
+                                            ::testing::Bool()),
+                         [](const auto& param_info) {
+                           const Replicated& given = std::get<0>(param_info.param);
+                           std::string name =
+                               "s_" + given.schedule + "_P" + std::to_string(given.ranks) + "_r";
+                           for (const int r : given.replicas) name += std::to_string(r);
+                           name += "_M" + std::to_string(given.microbatches);
+                           if (std::get<1>(param_info.param)) name += "_tied";
+                           if (std::get<2>(param_info.param)) name += "_sharded";
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
                          });
 
 // Messages that are handed over late, from buffers that must still be whole then; and sends that

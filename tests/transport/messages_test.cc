@@ -144,6 +144,21 @@ TEST_P(Messages, WaitsInAnotherOrderThanPosted) {
   });
 }
 
+// What shared parameters exchange and what the pipeline exchanges are in no order to one another.
+TEST_P(Messages, ChannelsDoNotWaitForOneAnother) {
+  run(2, [](Transport& transport) {
+    const Label shared = label(0, Purpose::SharedGradients);
+    if (transport.rank() == 0) {
+      transport.send(1, shared, {torch::full({50000}, 1.0)});
+      for (int m = 0; m < 3; ++m) transport.send(1, label(m), {torch::full({50000}, 2.0 + m)});
+      return;
+    }
+    for (int m = 0; m < 3; ++m)
+      EXPECT_EQ(transport.receive(0, label(m))->wait().tensors[0][7].item<double>(), 2.0 + m);
+    EXPECT_EQ(transport.receive(0, shared)->wait().tensors[0][7].item<double>(), 1);
+  });
+}
+
 TEST_P(Messages, ReceivesGivenUpKeepTheOrder) {
   run(2, [&](Transport& transport) {
     for (int i = 0; i < 4; ++i) {
