@@ -63,6 +63,10 @@ class Layer {
   // int64).
   virtual Tensors forward(const Tensors& inputs, const Context& context) = 0;
 
+  // True where the layer leaves its weight gradients to autograd: then a split backward goes
+  // through its stage twice.
+  virtual bool leaves_gradients_to_autograd() const { return false; }
+
   std::vector<Parameter>& parameters() { return parameters_; }
 
  protected:

@@ -23,6 +23,7 @@ class WeightGradients {
   using Work = std::function<void()>;
 
   void defer(bool yes) { deferring_ = yes; }
+  bool deferring() const { return deferring_; }
   void add(Work work) {
     if (deferring_)
       pending_.push_back(std::move(work));

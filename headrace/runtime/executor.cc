@@ -78,23 +78,28 @@ void Executor::forward(const Action& action, Event& event) {
   context.training = feed_->training;
   context.key = keyed(feed_->key, m);
   context.loss_scale = feed_->loss_scale(m);
-  if (last) context.targets = feed_->targets(m);
+  if (last && feed_->targets) context.targets = feed_->targets(m);
   Tensors inputs = s == 0 ? feed_->inputs(m) : take_input({true, s, m}, event);
   Tensors outputs =
       stage(s).forward(m, inputs, context, feed_->version ? feed_->version(s, m) : -1);
   inputs.clear();
   if (!last) return pass_on(true, s, s + 1, m, std::move(outputs));
+  if (feed_->on_output) return feed_->on_output(m, outputs);
   losses_.loss.emplace(m, outputs[0].item<double>());
-  if (!feed_->training) losses_.correct.emplace(m, outputs[1].item<std::int64_t>());
+  if (!feed_->training && outputs.size() > 1)
+    losses_.correct.emplace(m, outputs[1].item<std::int64_t>());
 }
 
 void Executor::backward(const Action& action, Event& event) {
   const int s = action.stage;
   const int m = action.microbatch;
   const bool last = s + 1 == placement_.stages();
-  const Tensors gradients = last ? Tensors() : take_input({false, s, m}, event);
+  const Tensors gradients = !last                     ? take_input({false, s, m}, event)
+                            : feed_->output_gradients ? feed_->output_gradients(m)
+                                                      : Tensors();
   Tensors input_gradients = action.kind == Kind::Backward ? stage(s).backward(m, gradients)
                                                           : stage(s).backward_input(m, gradients);
+  if (s == 0 && feed_->on_input_gradients) feed_->on_input_gradients(m, input_gradients);
   if (s > 0) pass_on(false, s, s - 1, m, std::move(input_gradients));
 }
 

@@ -29,16 +29,21 @@ namespace headrace {
 struct Feed {
   std::int64_t step = 0;
   bool training = true;
-  std::uint64_t key = 0;                         // of the step's random draws
-  std::function<double(int)> loss_scale;         // of the sum of a microbatch's token losses
-  std::function<Tensors(int)> inputs;            // of a microbatch, for the first stage
-  std::function<torch::Tensor(int)> targets;     // of a microbatch, for the last stage
+  std::uint64_t key = 0;                      // of the step's random draws
+  std::function<double(int)> loss_scale;      // of the sum of a microbatch's token losses
+  std::function<Tensors(int)> inputs;         // of a microbatch, for the first stage
+  std::function<torch::Tensor(int)> targets;  // of a microbatch, for the last stage; may be empty
   std::function<void(const Action&)> on_action;  // called before each action; may be empty
   std::function<void(int)> on_reduce;            // a stage's last backward is done; may be empty
   // Of asynchronous schedules: a stage is to be updated; and with which version of a stage's
   // weights a microbatch is computed.
   std::function<void(int)> on_update;
   std::function<int(int, int)> version;
+  // Instead of a loss: takes what the last stage gives for a microbatch; the gradients to start its
+  // backward from; and takes the gradients of what the first stage was given.
+  std::function<void(int, const Tensors&)> on_output;
+  std::function<Tensors(int)> output_gradients;
+  std::function<void(int, const Tensors&)> on_input_gradients;
 };
 
 // What it gives back, on the ranks that hold the last stage; empty elsewhere.

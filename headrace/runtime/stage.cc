@@ -37,7 +37,9 @@ Tensors detached(const Tensors& outputs) {
 }  // namespace
 
 Stage::Stage(int index, std::vector<std::unique_ptr<Layer>> layers, bool recompute)
-    : index_(index), layers_(std::move(layers)), recompute_(recompute) {}
+    : index_(index), layers_(std::move(layers)), recompute_(recompute) {
+  for (const auto& layer : layers_) twice_ = twice_ || layer->leaves_gradients_to_autograd();
+}
 
 // The layers compute with other weights as long as this lives.
 class Stage::Borrowed {
@@ -63,6 +65,12 @@ Tensors Stage::weights() const {
   for (const auto& layer : layers_)
     for (const Parameter& parameter : layer->parameters()) all.push_back(parameter.value);
   return all;
+}
+
+void Stage::forget() {
+  saved_.clear();
+  deferred_.clear();
+  weight_gradients_.take();
 }
 
 void Stage::begin_versions() {
@@ -155,13 +163,44 @@ Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
     gradients.push_back(gradient);
   }
   saved.outputs.clear();
-  if (!roots.empty()) {
+  if (roots.empty()) return Tensors(saved.inputs.size());
+  if (twice_ && weight_gradients_.deferring()) return backward_to_inputs(saved, roots, gradients);
+  {
     torch::autograd::Engine::get_default_engine().execute(
         roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/true);
   }
   Tensors input_gradients;
   for (const torch::Tensor& input : saved.inputs)
     input_gradients.push_back(input.defined() && input.requires_grad() ? input.grad()
+                                                                       : torch::Tensor());
+  return input_gradients;
+}
+
+// Autograd gives the weights' gradients in a second walk, put off.
+Tensors Stage::backward_to_inputs(const Saved& saved,
+                                  const torch::autograd::edge_list& roots,
+                                  const torch::autograd::variable_list& gradients) {
+  auto& engine = torch::autograd::Engine::get_default_engine();
+  torch::autograd::edge_list to_inputs, to_weights;
+  for (const torch::Tensor& input : saved.inputs)
+    if (input.defined() && input.requires_grad())
+      to_inputs.push_back(torch::autograd::impl::gradient_edge(input));
+  for (const torch::Tensor& weight : weights())
+    if (weight.requires_grad()) to_weights.push_back(torch::autograd::impl::gradient_edge(weight));
+  torch::autograd::variable_list found;
+  if (!to_inputs.empty())
+    found = engine.execute(roots, gradients, /*keep_graph=*/true, /*create_graph=*/false,
+                           /*accumulate_grad=*/false, to_inputs);
+  if (!to_weights.empty())
+    weight_gradients_.add([roots, gradients, to_weights] {
+      torch::autograd::Engine::get_default_engine().execute(roots, gradients, /*keep_graph=*/false,
+                                                            /*create_graph=*/false,
+                                                            /*accumulate_grad=*/true, to_weights);
+    });
+  Tensors input_gradients;
+  std::size_t next = 0;
+  for (const torch::Tensor& input : saved.inputs)
+    input_gradients.push_back(input.defined() && input.requires_grad() ? found[next++]
                                                                        : torch::Tensor());
   return input_gradients;
 }

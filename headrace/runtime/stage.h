@@ -57,6 +57,9 @@ class Stage {
   // same values. `keep`: forwards to come want the old ones.
   void next_version(bool keep);
 
+  // Lets go of all that is saved, as where a step has failed.
+  void forget();
+
   // Microbatches whose forward is saved.
   std::size_t in_flight() const { return saved_.size(); }
 
@@ -76,10 +79,14 @@ class Stage {
   Tensors run(const Tensors& inputs, Context context);
   Saved save(const Tensors& inputs, const Tensors& outputs);
   Tensors backward_through(Saved saved, const Tensors& output_gradients);
+  Tensors backward_to_inputs(const Saved& saved,
+                             const torch::autograd::edge_list& roots,
+                             const torch::autograd::variable_list& gradients);
 
   int index_;
   std::vector<std::unique_ptr<Layer>> layers_;
   bool recompute_;
+  bool twice_ = false;  // a split backward goes through twice
   WeightGradients weight_gradients_;
   std::map<int, Saved> saved_;
   std::map<int, std::vector<WeightGradients::Work>> deferred_;

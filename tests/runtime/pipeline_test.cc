@@ -172,6 +172,7 @@ TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
       Feed feed;
       feed.inputs = [&](int m) { return Tensors{w.inputs(m)}; };
       feed.targets = w.targets;
+      feed.loss_scale = [](int) { return 1.0; };
       feed.on_action = [&](const Action&) {
         int& peak = peaks[static_cast<std::size_t>(s)];
         peak = std::max(peak, static_cast<int>(stage.in_flight()));

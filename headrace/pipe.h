@@ -1,0 +1,80 @@
+// Pipeline parallelism for a torch::nn::Sequential, in one process: each stage is a thread with a
+// device of its own.
+//
+//   headrace::Pipe pipe(model, {.balance = {10, 10, 10}, .microbatches = 8});
+//   torch::optim::SGD optimizer(pipe.parameters(), 0.01);
+//
+//   optimizer.zero_grad();                                 // either: an ordinary training loop
+//   auto loss = torch::mse_loss(pipe.forward(input), target);
+//   loss.backward();
+//   optimizer.step();
+//
+//   optimizer.zero_grad();                                 // or: through any schedule
+//   double loss = pipe.step(input, target, torch::mse_loss);
+//   optimizer.step();
+//
+// A batch is cut into microbatches along its first dimension, as evenly as it goes. The modules
+// stay the caller's: they are moved to their devices, trained in place, and gradients are added to
+// their parameters' `.grad`. Modules are called once a microbatch, in ascending order, from the
+// thread of their stage: one that looks at the whole batch (BatchNorm) sees a microbatch, and one
+// that draws from torch's default generator (Dropout) draws in no fixed order among stages.
+//
+// Not for calls from several threads at once. Throws UsageError where sizes do not fit, Error with
+// the stage, action and cause where a module throws.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "headrace/timeline/timeline.h"
+
+namespace headrace {
+
+struct PipeOptions {
+  // Modules a stage, in order; their sum is the model's. Empty: one stage a device (or rank), cut
+  // so that the largest number of parameters of a stage is least.
+  std::vector<int> balance = {};
+  int microbatches = 1;
+  std::string schedule = "1f1b";  // of step(); any synchronous one with one copy of the weights
+  std::vector<torch::Device> devices = {};  // a rank each; empty: the CPU for all
+  std::vector<int> recompute = {};          // stages that recompute their activations; {-1}: all
+  int threads = 0;                          // intra-op threads a rank on the CPU; 0: cores ÷ ranks
+};
+
+class Pipe {
+ public:
+  using Loss = std::function<torch::Tensor(const torch::Tensor&, const torch::Tensor&)>;
+
+  Pipe(torch::nn::Sequential model, const PipeOptions& options);
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
+  ~Pipe();
+
+  // Of all stages, in the model's order.
+  std::vector<torch::Tensor> parameters() const;
+
+  // Forward and backward of a whole batch through the schedule. `loss` is a mean over rows; the
+  // result is its mean over the batch. Gradients are added to the parameters'.
+  double step(const torch::Tensor& input, const torch::Tensor& target, const Loss& loss);
+
+  // The model's output, on the last stage's device. Under torch::NoGradGuard nothing is saved; else
+  // backward() may be called on what is made of it, once, before the next forward() or step().
+  torch::Tensor forward(const torch::Tensor& input);
+
+  int ranks() const;
+  // Modules of each stage.
+  std::vector<int> balance() const;
+  // What each rank did, and when, in the last step() or forward() and its backward().
+  const Timeline& timeline() const;
+
+ private:
+  struct Inside;
+  std::shared_ptr<Inside> inside_;
+};
+
+}  // namespace headrace

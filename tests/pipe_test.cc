@@ -1,0 +1,227 @@
+// A user's own Sequential over stages: the same as without, through any schedule.
+#include "headrace/pipe.h"
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "headrace/base/error.h"
+
+namespace headrace {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+using torch::Tensor;
+
+constexpr int kModules = 12;
+
+Tensor loss_of(const Tensor& output, const Tensor& target) {
+  return torch::mse_loss(output, target);
+}
+
+torch::nn::Sequential model_of(int modules = kModules) {
+  torch::manual_seed(3);
+  torch::nn::Sequential model;
+  for (int i = 0; i < modules; ++i) {
+    if (i % 3 == 2)
+      model->push_back(torch::nn::Tanh());
+    else
+      model->push_back(torch::nn::Linear(8, 8));
+  }
+  return model;
+}
+
+struct Batch {
+  Tensor input, target;
+};
+
+Batch batch_of(int rows) {
+  torch::manual_seed(4);
+  return {torch::randn({rows, 8}), torch::randn({rows, 8})};
+}
+
+// The same microbatches, one after the other.
+double plain_step(torch::nn::Sequential model, const Batch& batch, int microbatches) {
+  double sum = 0;
+  const auto inputs = batch.input.tensor_split(microbatches, 0);
+  const auto targets = batch.target.tensor_split(microbatches, 0);
+  for (std::size_t m = 0; m < inputs.size(); ++m) {
+    const double share =
+        static_cast<double>(inputs[m].size(0)) / static_cast<double>(batch.input.size(0));
+    const Tensor loss = loss_of(model->forward(inputs[m]), targets[m]) * share;
+    loss.backward();
+    sum += loss.item<double>();
+  }
+  return sum;
+}
+
+void expect_same_gradients(const std::vector<Tensor>& actual, const std::vector<Tensor>& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_TRUE(actual[i].grad().defined()) << "parameter " << i;
+    EXPECT_TRUE(torch::equal(actual[i].grad(), expected[i].grad())) << "parameter " << i;
+  }
+}
+
+class PipeSchedules : public testing::TestWithParam<std::tuple<std::string, int, bool>> {};
+
+TEST_P(PipeSchedules, StepIsThatOfThePlainModel) {
+  torch::set_num_threads(1);
+  const auto& [schedule, rows, recompute] = GetParam();
+  const bool two = schedule != "gpipe" && schedule != "1f1b" && schedule != "zb-h1";
+  PipeOptions options;
+  options.balance = two ? std::vector<int>{2, 4, 3, 3} : std::vector<int>{5, 7};
+  options.microbatches = 6;
+  options.schedule = schedule;
+  options.threads = 1;
+  if (recompute) options.recompute = {-1};
+  const torch::nn::Sequential plain = model_of();
+  Pipe pipe(model_of(), options);
+  EXPECT_EQ(pipe.ranks(), 2);
+  const Batch batch = batch_of(rows);
+  torch::optim::SGD ours(pipe.parameters(), 0.1), theirs(plain->parameters(), 0.1);
+  for (int i = 0; i < 3; ++i) {
+    ours.zero_grad();
+    theirs.zero_grad();
+    EXPECT_EQ(pipe.step(batch.input, batch.target, loss_of), plain_step(plain, batch, 6));
+    expect_same_gradients(pipe.parameters(), plain->parameters());
+    ours.step();
+    theirs.step();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Grid,
+                         PipeSchedules,
+                         testing::Combine(testing::Values("gpipe",
+                                                          "1f1b",
+                                                          "zb-h1",
+                                                          "interleaved",
+                                                          "bfs",
+                                                          "zb-v",
+                                                          "v-half",
+                                                          "1f1b-v",
+                                                          "dualpipe-v"),
+                                          testing::Values(12, 17),
+                                          testing::Bool()));
+
+// The loop of any PyTorch program.
+TEST(Pipe, AnOrdinaryTrainingLoopRunsUnchanged) {
+  torch::set_num_threads(1);
+  const torch::nn::Sequential plain = model_of();
+  Pipe pipe(model_of(), {.balance = {4, 4, 4}, .microbatches = 4, .threads = 1});
+  const Batch batch = batch_of(10);
+  torch::optim::Adam ours(pipe.parameters(), 0.01), theirs(plain->parameters(), 0.01);
+  double first = 0, last = 0;
+  for (int i = 0; i < 20; ++i) {
+    ours.zero_grad();
+    const Tensor loss = torch::mse_loss(pipe.forward(batch.input), batch.target);
+    loss.backward();
+    ours.step();
+    theirs.zero_grad();
+    const Tensor expected = torch::mse_loss(plain->forward(batch.input), batch.target);
+    expected.backward();
+    theirs.step();
+    EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-4);
+    (i == 0 ? first : last) = loss.item<double>();
+  }
+  EXPECT_LT(last, 0.9 * first);
+}
+
+TEST(Pipe, InputsGetTheirGradient) {
+  const torch::nn::Sequential plain = model_of();
+  Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 2});
+  const Tensor a = batch_of(4).input.requires_grad_(), b = batch_of(4).input.requires_grad_();
+  (pipe.forward(a * 2).sum() + a.sum()).backward();
+  (plain->forward(b * 2).sum() + b.sum()).backward();
+  EXPECT_TRUE(torch::allclose(a.grad(), b.grad()));
+}
+
+TEST(Pipe, WithoutGradientsNothingIsSaved) {
+  const torch::nn::Sequential plain = model_of();
+  Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 3});
+  const torch::NoGradGuard no_grad;
+  const Batch batch = batch_of(7);
+  const Tensor output = pipe.forward(batch.input);
+  EXPECT_FALSE(output.requires_grad());
+  EXPECT_TRUE(torch::allclose(output, plain->forward(batch.input)));
+}
+
+TEST(Pipe, FrozenModulesStayAsTheyAre) {
+  torch::nn::Sequential plain = model_of(), piped = model_of();
+  for (const auto& model : {plain, piped})
+    for (int i = 0; i < 6; ++i)
+      for (Tensor& parameter : model->ptr(static_cast<std::size_t>(i))->parameters())
+        parameter.requires_grad_(false);
+  for (const char* schedule : {"1f1b", "zb-h1"}) {
+    Pipe pipe(piped, {.balance = {6, 6}, .microbatches = 2, .schedule = schedule, .threads = 1});
+    for (const auto& model : {plain, piped}) model->zero_grad();
+    const Batch batch = batch_of(4);
+    EXPECT_EQ(pipe.step(batch.input, batch.target, loss_of), plain_step(plain, batch, 2));
+    const auto ours = piped->parameters(), theirs = plain->parameters();
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+      ASSERT_EQ(ours[i].grad().defined(), theirs[i].grad().defined()) << i;
+      if (ours[i].grad().defined()) EXPECT_TRUE(torch::equal(ours[i].grad(), theirs[i].grad()));
+    }
+  }
+}
+
+TEST(Pipe, TheTimelineHoldsEveryAction) {
+  Pipe pipe(model_of(), {.balance = {4, 4, 4}, .microbatches = 5});
+  const Batch batch = batch_of(10);
+  pipe.step(batch.input, batch.target, loss_of);
+  ASSERT_EQ(pipe.timeline().ranks.size(), 3U);
+  for (const auto& events : pipe.timeline().ranks) {
+    int computed = 0;
+    for (const Event& event : events) computed += is_compute(event.action.kind) ? 1 : 0;
+    EXPECT_EQ(computed, 10);
+  }
+}
+
+TEST(Pipe, Refusals) {
+  const auto refuse = [](const PipeOptions& options, const std::string& part) {
+    EXPECT_THAT([&] { Pipe(model_of(), options); }, ThrowsMessage<UsageError>(HasSubstr(part)));
+  };
+  refuse({.balance = {5, 6}}, "11 modules in all, and the model has 12");
+  refuse({.balance = {12, 0}}, "each stage needs a module");
+  refuse({.balance = {6, 6}, .microbatches = 0}, "microbatches is 0");
+  refuse({}, "give balance");
+  refuse({.balance = {4, 4, 4}, .schedule = "zb-v"}, "3 stages, and schedule 'zb-v' puts 2");
+  refuse({.balance = {6, 6}, .schedule = "chimera"}, "2 copies");
+  refuse({.balance = {6, 6}, .schedule = "1f1"}, "1f1b");
+  refuse({.balance = {6, 6}, .recompute = {2}}, "recompute names stage 2");
+  refuse({.balance = {6, 6}, .devices = {torch::kCPU}}, "1 devices");
+  torch::nn::Linear shared(8, 8);
+  EXPECT_THAT([&] { Pipe(torch::nn::Sequential(shared, shared), {.balance = {1, 1}}); },
+              ThrowsMessage<UsageError>(HasSubstr("shares a parameter")));
+  Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 4});
+  EXPECT_THAT([&] { pipe.forward(torch::zeros({3, 8})); },
+              ThrowsMessage<UsageError>(AllOf(HasSubstr("3 rows"), HasSubstr("4 microbatches"))));
+  EXPECT_THAT([&] { pipe.step(torch::zeros({8, 8}), torch::zeros({4, 8}), loss_of); },
+              ThrowsMessage<UsageError>(HasSubstr("the target 4")));
+}
+
+TEST(Pipe, AFailingModuleIsNamedAndTheNextStepRuns) {
+  Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 2});
+  EXPECT_THAT([&] { pipe.step(torch::zeros({4, 9}), torch::zeros({4, 8}), loss_of); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("stage 0"), HasSubstr("0F0"))));
+  EXPECT_THAT([&] { pipe.step(torch::zeros({4, 8}), torch::zeros({4, 7}), loss_of); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("stage 1"), HasSubstr("1F0"))));
+  const Batch batch = batch_of(4);
+  EXPECT_GT(pipe.step(batch.input, batch.target, loss_of), 0);
+}
+
+TEST(Pipe, ASecondBackwardIsRefused) {
+  Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 2});
+  const Tensor early = pipe.forward(batch_of(4).input).sum();
+  const Tensor late = pipe.forward(batch_of(4).input).sum();
+  late.backward();
+  EXPECT_THAT([&] { early.backward(); }, ThrowsMessage<std::exception>(HasSubstr("backward()")));
+}
+
+}  // namespace
+}  // namespace headrace
