@@ -81,16 +81,16 @@ Pipe::Inside::Inside(torch::nn::Sequential given, const PipeOptions& wanted)
                 example.replicas(s), " copies of each stage; use one that keeps one");
   int ranks = static_cast<int>(options.devices.size());
   if (!options.balance.empty()) {
-    const int stages = static_cast<int>(options.balance.size());
-    check_usage(stages % per_rank == 0, "Pipe: balance has ", stages, " stages, and schedule '",
+    const int count = static_cast<int>(options.balance.size());
+    check_usage(count % per_rank == 0, "Pipe: balance has ", count, " stages, and schedule '",
                 options.schedule, "' puts ", per_rank, " on each rank");
-    check_usage(ranks == 0 || ranks == stages / per_rank, "Pipe: balance has ", stages, " stages, ",
+    check_usage(ranks == 0 || ranks == count / per_rank, "Pipe: balance has ", count, " stages, ",
                 per_rank, " a rank, and there are ", ranks, " devices");
-    ranks = stages / per_rank;
+    ranks = count / per_rank;
   }
   check_usage(ranks >= 1, "Pipe: give balance (modules a stage) or devices (one a rank)");
   placement = generate(options.schedule,
-                       {.ranks = ranks, .microbatches = std::max(options.microbatches, 4 * ranks)})
+                       {.ranks = ranks, .microbatches = 4 * ranks})
                   .placement;
   cut_model(placement.stages());
   build();

@@ -80,7 +80,7 @@ TEST_P(PipeSchedules, StepIsThatOfThePlainModel) {
   options.schedule = schedule;
   options.threads = 1;
   if (recompute) options.recompute = {-1};
-  const torch::nn::Sequential plain = model_of();
+  torch::nn::Sequential plain = model_of();
   Pipe pipe(model_of(), options);
   EXPECT_EQ(pipe.ranks(), 2);
   const Batch batch = batch_of(rows);
@@ -112,7 +112,7 @@ INSTANTIATE_TEST_SUITE_P(Grid,
 // The loop of any PyTorch program.
 TEST(Pipe, AnOrdinaryTrainingLoopRunsUnchanged) {
   torch::set_num_threads(1);
-  const torch::nn::Sequential plain = model_of();
+  torch::nn::Sequential plain = model_of();
   Pipe pipe(model_of(), {.balance = {4, 4, 4}, .microbatches = 4, .threads = 1});
   const Batch batch = batch_of(10);
   torch::optim::Adam ours(pipe.parameters(), 0.01), theirs(plain->parameters(), 0.01);
@@ -133,7 +133,7 @@ TEST(Pipe, AnOrdinaryTrainingLoopRunsUnchanged) {
 }
 
 TEST(Pipe, InputsGetTheirGradient) {
-  const torch::nn::Sequential plain = model_of();
+  torch::nn::Sequential plain = model_of();
   Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 2});
   const Tensor a = batch_of(4).input.requires_grad_(), b = batch_of(4).input.requires_grad_();
   (pipe.forward(a * 2).sum() + a.sum()).backward();
@@ -142,7 +142,7 @@ TEST(Pipe, InputsGetTheirGradient) {
 }
 
 TEST(Pipe, WithoutGradientsNothingIsSaved) {
-  const torch::nn::Sequential plain = model_of();
+  torch::nn::Sequential plain = model_of();
   Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 3});
   const torch::NoGradGuard no_grad;
   const Batch batch = batch_of(7);
@@ -153,19 +153,19 @@ TEST(Pipe, WithoutGradientsNothingIsSaved) {
 
 TEST(Pipe, FrozenModulesStayAsTheyAre) {
   torch::nn::Sequential plain = model_of(), piped = model_of();
-  for (const auto& model : {plain, piped})
+  for (torch::nn::Sequential model : {plain, piped})
     for (int i = 0; i < 6; ++i)
       for (Tensor& parameter : model->ptr(static_cast<std::size_t>(i))->parameters())
         parameter.requires_grad_(false);
   for (const char* schedule : {"1f1b", "zb-h1"}) {
     Pipe pipe(piped, {.balance = {6, 6}, .microbatches = 2, .schedule = schedule, .threads = 1});
-    for (const auto& model : {plain, piped}) model->zero_grad();
+    for (torch::nn::Sequential model : {plain, piped}) model->zero_grad();
     const Batch batch = batch_of(4);
     EXPECT_EQ(pipe.step(batch.input, batch.target, loss_of), plain_step(plain, batch, 2));
     const auto ours = piped->parameters(), theirs = plain->parameters();
     for (std::size_t i = 0; i < ours.size(); ++i) {
       ASSERT_EQ(ours[i].grad().defined(), theirs[i].grad().defined()) << i;
-      if (ours[i].grad().defined()) EXPECT_TRUE(torch::equal(ours[i].grad(), theirs[i].grad()));
+      EXPECT_TRUE(!ours[i].grad().defined() || torch::equal(ours[i].grad(), theirs[i].grad()));
     }
   }
 }
