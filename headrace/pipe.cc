@@ -89,9 +89,7 @@ Pipe::Inside::Inside(torch::nn::Sequential given, const PipeOptions& wanted)
     ranks = count / per_rank;
   }
   check_usage(ranks >= 1, "Pipe: give balance (modules a stage) or devices (one a rank)");
-  placement = generate(options.schedule,
-                       {.ranks = ranks, .microbatches = 4 * ranks})
-                  .placement;
+  placement = generate(options.schedule, {.ranks = ranks, .microbatches = 4 * ranks}).placement;
   cut_model(placement.stages());
   build();
 }

@@ -9,6 +9,9 @@
 // Each block is repeated, squeezed and reordered (v_block.h); the fastest under the limit wins.
 // Qi et al., "Pipeline Parallelism with Controllable Memory", NeurIPS 2024, section 4. For F = I =
 // W and k stage activations, bubble 3P-1-3k + max(3P, P-1+2(1+⌈k/2⌉)).
+//
+// With many microbatches the middle of a schedule is its block over and over: blocks are then first
+// compared at fewer, with what each microbatch more would take, and only the best few built whole.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -92,38 +95,43 @@ std::uint64_t fingerprint(const Grid& grid, int peak) {
 }
 
 // From a packed warm-up to the whole schedule of `microbatches`, out of the `repeated` there are.
-Attempt finish(std::optional<Grid> grid, int peak, int microbatches, int repeated, int limit) {
-  const int ranks = static_cast<int>(grid->size());
+Attempt finish(Grid grid, int peak, int microbatches, int repeated, int limit) {
+  const int ranks = static_cast<int>(grid.size());
+  // False where the order cannot run.
+  const auto squeeze = [&grid] {
+    std::optional<Grid> squeezed = v_block::squeeze(grid);
+    if (squeezed) grid = std::move(*squeezed);
+    return squeezed.has_value();
+  };
   if (microbatches < repeated) {
-    const int packed = v_block::peak_of(*grid);
-    v_block::keep_microbatches(*grid, microbatches);
+    const int packed = v_block::peak_of(grid);
+    v_block::keep_microbatches(grid, microbatches);
     if (microbatches <= ranks && 2 * microbatches <= limit)
-      v_block::postpone_weights(*grid, std::min(2 * ranks, packed));
-    grid = v_block::squeeze(*grid);
-    if (!grid) return {{}, packed};
-    peak = v_block::peak_of(*grid);
+      v_block::postpone_weights(grid, std::min(2 * ranks, packed));
+    if (!squeeze()) return {{}, packed};
+    peak = v_block::peak_of(grid);
     if (peak > limit) return {{}, peak};
   }
-  if (!v_block::pack_cool_down(*grid, microbatches)) return {{}, peak};
-  grid = v_block::squeeze(*grid);
-  if (!grid) return {{}, peak};
-  v_block::fill_idle(*grid, microbatches);
-  if (!v_block::name_weights(*grid, microbatches) || v_block::peak_of(*grid) > peak)
+  if (!v_block::pack_cool_down(grid, microbatches) || !squeeze()) return {{}, peak};
+  v_block::fill_idle(grid, microbatches);
+  if (!v_block::name_weights(grid, microbatches) || v_block::peak_of(grid) > peak)
     return {{}, peak};
-  return {std::move(*grid), v_block::peak_of(*grid)};
+  const int now = v_block::peak_of(grid);
+  return {std::move(grid), now};
 }
 
 // `known` keeps the peaks of what was built before: many blocks are the same once their warm-up is
 // packed, and need no second building.
 Attempt build(const std::vector<Pattern>& block,
               int microbatches,
+              bool settles,
               int limit,
               std::unordered_map<std::uint64_t, int>& known) {
   const int ranks = static_cast<int>(block.size());
   // The pattern needs room to settle; what is more than wanted goes afterwards.
   const int repeated = std::max(microbatches, 2 * ranks);
   // Most blocks hold too much: a block is no longer than 4P periods, so this is their peak.
-  if (microbatches > 4 * ranks + 1)
+  if (settles)
     if (const int steady = v_block::steady_peak(block); steady > limit) return {{}, steady};
   Grid grid = v_block::repeat(block, repeated);
   const int peak = v_block::peak_of(grid);
@@ -135,7 +143,7 @@ Attempt build(const std::vector<Pattern>& block,
   if (!packed || v_block::peak_of(*packed) > peak) return {{}, peak};
   const auto [seen, fresh] = known.try_emplace(fingerprint(*packed, peak), 0);
   if (!fresh) return {{}, seen->second};
-  Attempt attempt = finish(std::move(packed), peak, microbatches, repeated, limit);
+  Attempt attempt = finish(std::move(*packed), peak, microbatches, repeated, limit);
   seen->second = attempt.peak;
   return attempt;
 }
@@ -156,6 +164,21 @@ class Clock {
   }
 
   double longest(const Grid& grid) {
+    return run(grid) ? longest_ : std::numeric_limits<double>::infinity();
+  }
+
+  // As longest(), for `more` microbatches in addition.
+  double extended(const Grid& grid, int more) {
+    if (!run(grid)) return std::numeric_limits<double>::infinity();
+    const auto& ends = ends_[0][3];  // rank 0's last backwards: one a microbatch
+    const std::size_t half = ends.size() / 2;
+    const std::size_t quarter = half / 2;
+    return longest_ + more * (ends[half] - ends[quarter]) / static_cast<double>(half - quarter);
+  }
+
+ private:
+  // False where the order cannot run.
+  bool run(const Grid& grid) {
     std::vector<std::size_t> position(grid.size(), 0);
     std::vector<double> now(grid.size(), 0);
     std::vector<double> started(grid.size(), -1);
@@ -164,15 +187,14 @@ class Clock {
     for (bool moved = true; std::exchange(moved, false);)
       for (int rank = 0; rank < ranks_; ++rank)
         while (step(grid, rank, position[at(rank)], now[at(rank)], started[at(rank)])) moved = true;
-    double longest = 0;
+    longest_ = 0;
     for (std::size_t rank = 0; rank < grid.size(); ++rank) {
-      if (position[rank] < grid[rank].size()) return std::numeric_limits<double>::infinity();
-      longest = std::max(longest, now[rank] - started[rank]);
+      if (position[rank] < grid[rank].size()) return false;
+      longest_ = std::max(longest_, now[rank] - started[rank]);
     }
-    return longest;
+    return true;
   }
 
- private:
   // One action of a rank, if it can be done; idle slots are passed over.
   bool step(const Grid& grid, int rank, std::size_t& position, double& now, double& started) {
     const auto& row = grid[at(rank)];
@@ -200,6 +222,7 @@ class Clock {
 
   int ranks_;
   double transfer_;
+  double longest_ = 0;
   std::vector<std::array<double, v_shape::kWithWeights>> time_;
   std::vector<std::array<std::vector<double>, v_shape::kWithWeights>> ends_;
 };
@@ -224,6 +247,53 @@ Grid alone(int microbatches) {
   return {row};
 }
 
+// Calls visit(block) for every block, until it says that no later bend is of use.
+template <class Visit>
+void each_block(int ranks, Visit&& visit) {
+  for (const Pattern& first : first_patterns())
+    for (int early = 1; early < kPeriod; ++early)
+      for (int late = 1; late <= early; ++late)
+        // With the same distance throughout, the bend changes nothing.
+        for (int bend = 1; bend < (early == late ? 2 : ranks); ++bend) {
+          const std::vector<Pattern> block = block_of(first, early, late, bend, ranks);
+          if (!block.empty() && !visit(block)) break;
+        }
+}
+
+// The schedule of the best block; empty where none keeps the limit.
+Grid best_of_blocks(const GeneratorOptions& options, int limit) {
+  constexpr std::size_t kFinalists = 8;
+  const int ranks = options.ranks;
+  const int microbatches = options.microbatches;
+  const int compared = std::min(microbatches, 3 * ranks);
+  const bool settles = microbatches > 4 * ranks + 1;
+  Clock clock(options.costs, ranks, microbatches);
+  std::unordered_map<std::uint64_t, int> known;
+  std::vector<std::pair<double, std::vector<Pattern>>> finalists;  // the best first
+  each_block(ranks, [&](const std::vector<Pattern>& block) {
+    const Attempt attempt = build(block, compared, settles, limit, known);
+    if (attempt.grid.empty()) return attempt.peak <= limit;
+    const double time = clock.extended(attempt.grid, microbatches - compared);
+    const auto place =
+        std::ranges::upper_bound(finalists, time, {}, [](const auto& each) { return each.first; });
+    finalists.insert(place, {time, block});
+    if (finalists.size() > kFinalists) finalists.pop_back();
+    return attempt.peak <= limit;
+  });
+  Grid best;
+  double best_time = std::numeric_limits<double>::infinity();
+  for (const auto& [estimate, block] : finalists) {
+    known.clear();
+    Attempt attempt = build(block, microbatches, settles, limit, known);
+    if (attempt.peak > limit || attempt.grid.empty()) continue;
+    const double time = clock.longest(attempt.grid);
+    if (time >= best_time) continue;
+    best_time = time;
+    best = std::move(attempt.grid);
+  }
+  return best;
+}
+
 }  // namespace
 
 Schedule v_adaptive(const GeneratorOptions& options) {
@@ -231,26 +301,8 @@ Schedule v_adaptive(const GeneratorOptions& options) {
   const int ranks = options.ranks;
   Schedule schedule = empty_schedule("v-adaptive", v_placement(ranks), options);
   const int limit = count_limit(options);
-  Clock clock(options.costs, ranks, options.microbatches);
-  Grid best = ranks == 1 && limit >= 2 ? alone(options.microbatches) : Grid{};
-  double best_time = std::numeric_limits<double>::infinity();
-  std::unordered_map<std::uint64_t, int> known;
-  for (const Pattern& first : first_patterns())
-    for (int early = 1; early < kPeriod; ++early)
-      for (int late = 1; late <= early; ++late)
-        // With the same distance throughout, the bend changes nothing.
-        for (int bend = 1; bend < (early == late ? 2 : ranks); ++bend) {
-          const std::vector<Pattern> block =
-              ranks == 1 ? std::vector<Pattern>{} : block_of(first, early, late, bend, ranks);
-          if (block.empty()) continue;
-          Attempt attempt = build(block, options.microbatches, limit, known);
-          if (attempt.peak > limit) break;
-          if (attempt.grid.empty()) continue;
-          const double time = clock.longest(attempt.grid);
-          if (time >= best_time) continue;
-          best_time = time;
-          best = std::move(attempt.grid);
-        }
+  const Grid best = ranks == 1 ? (limit >= 2 ? alone(options.microbatches) : Grid{})
+                               : best_of_blocks(options, limit);
   check_usage(!best.empty(), "v-adaptive finds no block that holds ", limit,
               " stage activations a rank; V-Min, the least, holds ", 2 * ((ranks + 4) / 3));
 
