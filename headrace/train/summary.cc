@@ -13,6 +13,7 @@
 
 #include "headrace/base/table.h"
 #include "headrace/base/text.h"
+#include "headrace/schedule/versions.h"
 
 namespace headrace {
 namespace {
@@ -37,6 +38,21 @@ std::vector<std::int64_t> stage_parameters(const Layout& layout) {
         if (seen.insert(spec.name).second) counts.back() += spec.elements();
   }
   return counts;
+}
+
+// Of an asynchronous schedule: what its weight versions take.
+std::string versions_text(const Layout& layout, int microbatches) {
+  const Schedule schedule = lowered_schedule(layout, microbatches, true);
+  if (!is_asynchronous(schedule)) return "";
+  std::string text;
+  const std::vector<StageVersions> stages = weight_versions(schedule);
+  const std::vector<std::int64_t> parameters = stage_parameters(layout);
+  for (std::size_t s = 0; s < stages.size(); ++s) {
+    const auto bytes = static_cast<double>(parameters[s]) * 4 * stages[s].stored;
+    text += cat("# asynchronous: stage ", s, " keeps up to ", stages[s].stored,
+                " versions of its weights, ", bytes_text(bytes), "\n");
+  }
+  return text;
 }
 
 }  // namespace
@@ -68,6 +84,7 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
          << layout.placement.ranks
          << ") leave ranks idle; raise train.microbatches if memory allows\n";
   }
+  text << versions_text(layout, static_cast<int>(train.microbatches));
   Table table({{"stage"}, {"rank"}, {"layers"}, {"parameters"}, {"share %", 1}, {"recompute"}});
   const std::vector<std::int64_t> parameters = stage_parameters(layout);
   for (int s = 0; s < layout.stages(); ++s) {

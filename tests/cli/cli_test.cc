@@ -18,6 +18,8 @@ using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
+using testing::AllOf;
+
 struct Outcome {
   int code = -1;
   std::string out;
@@ -171,6 +173,20 @@ TEST_F(Cli, HelpAndVersion) {
         "--memory-limit", "--activation-memory", "--sequence-splits", "--group-size",
         "--overlapped-cost", "--format", "--timeline"})
     EXPECT_THAT(help.out, HasSubstr(flag));
+}
+
+TEST_F(Cli, AsynchronousSchedulesShowTheirWeights) {
+  const Outcome shown = run("show pipedream --ranks 3 --microbatches 5");
+  EXPECT_EQ(shown.code, 0);
+  EXPECT_THAT(shown.out, AllOf(HasSubstr("asynchronous"), HasSubstr("0 0 0 1 2")));
+  const Outcome table = run("show pipedream --ranks 3 --microbatches 5 --weights --format json");
+  const auto stages = nlohmann::json::parse(table.out);
+  ASSERT_EQ(stages.size(), 3U);
+  EXPECT_EQ(stages[0]["stored_versions"], 3);
+  EXPECT_EQ(stages[0]["version_of_each_microbatch"], nlohmann::json({0, 0, 0, 1, 2}));
+  EXPECT_EQ(stages[0]["staleness_of_each_microbatch"], nlohmann::json({0, 1, 2, 2, 2}));
+  EXPECT_EQ(stages[2]["staleness_of_each_microbatch"], nlohmann::json({0, 0, 0, 0, 0}));
+  EXPECT_THAT(run("show 1f1b --ranks 2 --microbatches 2").out, Not(HasSubstr("asynchronous")));
 }
 
 }  // namespace

@@ -76,6 +76,85 @@ INSTANTIATE_TEST_SUITE_P(
                     "--set model.tied=false --set model.dropout=0.1",
                     "--set model.tied=true --set model.dropout=0.1 --set train.optimizer=sgd"));
 
+// Split backwards, several stages a rank, V shapes: over processes as over threads.
+TEST_F(Train, EveryScheduleOverProcessesIsTheSame) {
+  EXPECT_EQ(train("--ranks 1 --microbatches 8 --run-dir one").code, 0);
+  const std::vector<std::string> expected = metrics("one");
+  ASSERT_THAT(expected, SizeIs(3));
+  for (const std::string name : {"eager-1f1b", "interleaved", "bfs", "zb-h1", "zb-h2", "zb-auto",
+                                 "zb-v", "v-half", "v-min", "1f1b-v", "gis", "dualpipe-v"}) {
+    const Outcome run =
+        train("--ranks 2 --microbatches 8 --schedule " + name + " --run-dir " + name);
+    EXPECT_EQ(run.code, 0) << run.err;
+    EXPECT_EQ(metrics(name), expected) << name;
+  }
+}
+
+// Replicas add gradients in another order: the same on every way to have as many.
+TEST_F(Train, ReplicasWithWholeAndShardedOptimizer) {
+  EXPECT_EQ(train("--ranks 1 --microbatches 8 --run-dir one").code, 0);
+  const std::string replicas = "--microbatches 8 --set pipeline.replicas=2 ";
+  EXPECT_EQ(train(replicas + "--ranks 1 --run-dir beside").code, 0);
+  EXPECT_EQ(metrics("beside").at(0).substr(0, 30), metrics("one").at(0).substr(0, 30));
+  for (const std::string more :
+       {"--ranks 2", "--ranks 1 --set pipeline.shard_optimizer=true",
+        "--ranks 2 --set pipeline.shard_optimizer=true", "--ranks 2 --schedule zb-h1"}) {
+    const Outcome run = train(replicas + more + " --run-dir r");
+    EXPECT_EQ(run.code, 0) << run.err;
+    EXPECT_EQ(metrics("r"), metrics("beside")) << more;
+  }
+  const Outcome chimera = train("--ranks 2 --microbatches 8 --schedule chimera --run-dir chimera");
+  EXPECT_EQ(chimera.code, 0) << chimera.err;
+  EXPECT_EQ(metrics("chimera"), metrics("beside"));
+}
+
+TEST_F(Train, AStageMayHaveMoreReplicasThanTheNext) {
+  const Outcome run = train(
+      "--microbatches 9 --set train.microbatch=2 --set train.batch=18 "
+      "--set pipeline.replicas=[3,1] --run-dir r");
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(metrics("r"), SizeIs(3));
+  EXPECT_THAT(lines_with(run.out, "0 1 2"), SizeIs(1));  // the ranks of stage 0
+}
+
+TEST_F(Train, AScheduleOfAFile) {
+  const std::string program = HEADRACE_PROGRAM;
+  const Program exported({.arguments = "export zb-v --ranks 2 --microbatches 8",
+                          .environment = {},
+                          .folder = folder().path(),
+                          .command = {"/bin/sh", "-c", "\"$0\" \"$@\" > mine.csv"}});
+  EXPECT_TRUE(eventually([&] { return lines_of(read("mine.csv")).size() == 2; }));
+  EXPECT_EQ(train("--ranks 1 --microbatches 8 --run-dir one").code, 0);
+  const Outcome run = train("--microbatches 8 --schedule mine.csv --run-dir r");
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_EQ(metrics("r"), metrics("one"));
+  const Outcome few = train("--microbatches 4 --schedule mine.csv");
+  EXPECT_EQ(few.code, 2);
+  EXPECT_THAT(few.err, AllOf(HasSubstr("is for 8 microbatches"), HasSubstr("a batch has 4")));
+  write("mine.csv", "0F0,0B0\n1B0,1F0\n");
+  const Outcome broken = train("--microbatches 1 --schedule mine.csv");
+  EXPECT_NE(broken.code, 0);
+  EXPECT_THAT(broken.err, HasSubstr("mine.csv"));
+}
+
+TEST_F(Train, AsynchronousSchedulesLearn) {
+  for (const std::string name : {"pipedream", "pipedream-2bw"}) {
+    const std::string more = "--ranks 2 --microbatches 8 --steps 20 --schedule " + name + " ";
+    const Outcome refused = train(more);
+    EXPECT_EQ(refused.code, 2);
+    EXPECT_THAT(refused.err, HasSubstr("train.clip = 0"));
+    const Outcome run = train(more + "--set train.clip=0 --run-dir " + name);
+    EXPECT_EQ(run.code, 0) << run.err;
+    EXPECT_THAT(run.out, HasSubstr("versions of its weights"));
+    const auto loss = [](const std::string& record) {
+      return std::stod(record.substr(record.find("loss\":") + 6));
+    };
+    const std::vector<std::string> records = metrics(name);
+    ASSERT_THAT(records, SizeIs(20));
+    EXPECT_LT(loss(records.back()), loss(records.front()) - 1);
+  }
+}
+
 TEST_F(Train, FewerMicrobatchesThanRanksIsNotedAndFinishes) {
   const Outcome run = train("--ranks 4 --microbatches 2 --run-dir r");
   EXPECT_EQ(run.code, 0);
