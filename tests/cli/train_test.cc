@@ -143,7 +143,7 @@ TEST_F(Train, AsynchronousSchedulesLearn) {
     const Outcome refused = train(more);
     EXPECT_EQ(refused.code, 2);
     EXPECT_THAT(refused.err, HasSubstr("train.clip = 0"));
-    const Outcome run = train(more + "--set train.clip=0 --run-dir " + name);
+    const Outcome run = train(more + "--set train.clip=0 --set model.tied=false --run-dir " + name);
     EXPECT_EQ(run.code, 0) << run.err;
     EXPECT_THAT(run.out, HasSubstr("versions of its weights"));
     const auto loss = [](const std::string& record) {
