@@ -28,7 +28,7 @@ struct GeneratorOptions {
   // For the schedules that are fitted to costs (zb-auto, zb-v, v-adaptive, auto).
   Costs costs = {};
   // The most activation memory, in the costs' unit: one value a rank, or one for all. Empty: the
-  // schedule's own default (zb-auto: 1F1B's memory).
+  // schedule's own default.
   std::vector<double> memory_limit;
 };
 
