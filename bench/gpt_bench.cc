@@ -5,7 +5,8 @@
 //   gpt_bench --size large --alone              one process, no pipeline: two of them at once are
 //   the limit
 //
-// Prints one JSON line: {"tokens_per_second": …, "step_seconds": …, "cut": …}.
+// Prints one JSON line: {"tokens_per_second": …, "step_seconds": …, "microbatches": …, "cuts":
+// […]}, the cuts being the first layers of the later stages.
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -21,6 +22,7 @@
 #include <torch/torch.h>
 
 #include "headrace/base/keyed.h"
+#include "headrace/base/text.h"
 #include "headrace/runtime/memory.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/train/launch.h"
@@ -116,11 +118,13 @@ void run(const Options& options, Transport& transport) {
   }
   if (transport.rank() != 0) return;
   std::sort(seconds.begin(), seconds.end());
-  const double median = seconds[seconds.size() / 2];
-  const auto& starts = pipeline.layout().starts;
+  const double median = (seconds[(seconds.size() - 1) / 2] + seconds[seconds.size() / 2]) / 2;
+  std::vector<std::string> cuts;
+  for (const int start : pipeline.layout().starts)
+    if (start > 0) cuts.push_back(std::to_string(start));
   std::cout << R"({"tokens_per_second": )" << static_cast<double>(tokens_a_step) / median
             << R"(, "step_seconds": )" << median << R"(, "microbatches": )" << size.microbatches
-            << R"(, "cut": )" << (starts.size() > 1 ? starts[1] : 0) << "}" << std::endl;
+            << R"(, "cuts": [)" << join_text(cuts, ", ") << "]}" << std::endl;
 }
 
 int bench(const Options& options, const std::vector<std::string>& arguments) {

@@ -1,6 +1,6 @@
 """Our pipeline beside torch.distributed.pipelining, in one run: tokens/s and ratios.
 
-    pipeline.py GPT_BENCH [--rounds 3] [--sizes large,tiny]
+    pipeline.py GPT_BENCH [--rounds 3] [--sizes large,tiny] [--schedules 1f1b,gpipe,interleaved,zb-h1,zb-v]
 
 The limit is two independent one-thread runs of our whole model at the same time: what two cores can do with nothing
 between them. Every round measures all columns, one after the other; medians over the rounds are printed.
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sizes", default="large,tiny")
-    parser.add_argument("--schedules", default="1f1b,gpipe")
+    parser.add_argument("--schedules", default="1f1b,gpipe,interleaved,zb-h1,zb-v")
     arguments = parser.parse_args()
     schedules = arguments.schedules.split(",")
     for size in arguments.sizes.split(","):
@@ -47,7 +47,7 @@ def main():
         def note(name, tokens_per_second, microbatch_ms=None):
             rows.setdefault(name, []).append((tokens_per_second, microbatch_ms))
 
-        steps = "2" if size == "large" else "40"
+        steps = "3" if size == "large" else "40"
         common = ["--size", size, "--steps", steps]
         for _ in range(arguments.rounds):
             note("limit: ours, two runs alone", two_at_once([arguments.program, *common, "--alone"]))
@@ -56,7 +56,7 @@ def main():
                 ours = result(start([arguments.program, *common, "--schedule", schedule]))
                 note(f"ours {schedule}", ours["tokens_per_second"], 1e3 * ours["step_seconds"] / ours["microbatches"])
                 torch = result(start([sys.executable, str(PEER), *common, "--schedule", schedule,
-                                      "--cut", str(ours["cut"])]))
+                                      "--cuts", ",".join(map(str, ours["cuts"]))]))
                 note(f"torch {schedule}", torch["tokens_per_second"],
                      1e3 * torch["step_seconds"] / torch["microbatches"])
         limit = statistics.median(tokens for tokens, _ in rows["limit: ours, two runs alone"])

@@ -1,6 +1,6 @@
 """The GPT of gpt_bench through torch.distributed.pipelining: two Gloo processes, one thread each.
 
-    torch_pipelining.py --size large --schedule 1f1b --cut 9     starts both ranks itself
+    torch_pipelining.py --size large --schedule 1f1b --cuts 9    starts both ranks itself
     torch_pipelining.py --size large --alone                     the whole model in this process
 
 Prints one JSON line, as gpt_bench does.
@@ -83,9 +83,12 @@ def loss_of(logits, targets):
 
 
 def schedule_class(name):
-    from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
+    """By our name of the schedule; the zero-bubble ones are the nearest that torch has."""
+    from torch.distributed.pipelining import schedules
 
-    return {"1f1b": Schedule1F1B, "gpipe": ScheduleGPipe}[name]
+    return {"1f1b": schedules.Schedule1F1B, "gpipe": schedules.ScheduleGPipe,
+            "interleaved": schedules.ScheduleInterleaved1F1B, "zb-v": schedules.ScheduleZBVZeroBubble,
+            "zb-h1": schedules.ScheduleInterleavedZeroBubble}[name]
 
 
 def steps_of(arguments, s, rank, size):
@@ -94,26 +97,28 @@ def steps_of(arguments, s, rank, size):
     ids = torch.randint(s["vocabulary"], (s["microbatch"] * m, s["context"]))
     targets = torch.randint(s["vocabulary"], (s["microbatch"] * m, s["context"]))
     every = layers(s)
-    bounds = [0, arguments.cut, len(every)] if size == 2 else [0, len(every)]
-    module = nn.Sequential(*every[bounds[rank] : bounds[rank + 1]])
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, fused=True)
+    bounds = [0, *map(int, arguments.cuts.split(",")), len(every)] if size == 2 else [0, len(every)]
+    stages = len(bounds) - 1
+    rank_of = {k: (size - 1 - k % size if arguments.schedule == "zb-v" and k >= size else k % size)
+               for k in range(stages)}
+    modules = {k: nn.Sequential(*every[bounds[k] : bounds[k + 1]]) for k in range(stages) if rank_of[k] == rank}
+    module = modules.get(0)
+    optimizer = torch.optim.AdamW([p for m in modules.values() for p in m.parameters()], lr=1e-3, fused=True)
     if size == 2:
         from torch.distributed.pipelining import PipelineStage
 
         # With the shapes given, the stages need not find them out by a trial run (which would need numpy).
         ids_of_one = ids[: s["microbatch"]]
-        hidden = torch.empty(s["microbatch"], s["context"], s["width"])
-        logits = torch.empty(s["microbatch"], s["context"], s["vocabulary"])
-        inputs, outputs = (ids_of_one, hidden) if rank == 0 else (hidden.requires_grad_(), logits)
-        stage = PipelineStage(module, rank, size, torch.device("cpu"), input_args=inputs,
-                              output_args=outputs.requires_grad_())
-        schedule = schedule_class(arguments.schedule)(stage, m, loss_fn=loss_of)
+        hidden = torch.empty(s["microbatch"], s["context"], s["width"], requires_grad=True)
+        logits = torch.empty(s["microbatch"], s["context"], s["vocabulary"], requires_grad=True)
+        mine = [PipelineStage(part, k, stages, torch.device("cpu"), input_args=ids_of_one if k == 0 else hidden,
+                              output_args=logits if k + 1 == stages else hidden) for k, part in modules.items()]
+        several = arguments.schedule in ("interleaved", "zb-v", "zb-h1")
+        schedule = schedule_class(arguments.schedule)(mine if several else mine[0], m, loss_fn=loss_of)
+        first, last = 0 in modules, stages - 1 in modules
 
         def one():
-            if rank == 0:
-                schedule.step(ids)
-            else:
-                schedule.step(target=targets, losses=[])
+            schedule.step(*([ids] if first else []), **({"target": targets, "losses": []} if last else {}))
     else:
 
         def one():
@@ -152,7 +157,7 @@ def main():
     parser.add_argument("--schedule", default="1f1b")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--microbatches", type=int, default=0)
-    parser.add_argument("--cut", type=int, default=9)
+    parser.add_argument("--cuts", default="9", help="first layer of each later stage")
     parser.add_argument("--alone", action="store_true")
     arguments = parser.parse_args()
     if not arguments.alone and "RANK" not in os.environ:

@@ -5,7 +5,8 @@
 
 int main() {
   torch::manual_seed(1);
-  torch::nn::Sequential model(torch::nn::Linear(4, 16), torch::nn::Tanh(), torch::nn::Linear(16, 4));
+  torch::nn::Sequential model(torch::nn::Linear(4, 16), torch::nn::Tanh(),
+                              torch::nn::Linear(16, 4));
   headrace::Pipe pipe(model, {.balance = {2, 1}, .microbatches = 4});
   torch::optim::Adam optimizer(pipe.parameters(), 0.01);
   double loss = 0;

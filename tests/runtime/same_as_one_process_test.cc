@@ -38,6 +38,7 @@ struct Case {
   bool tied;
   double dropout;
   double clip;
+  int layers = 4;
 };
 
 struct Outcome {
@@ -48,7 +49,7 @@ struct Outcome {
 };
 
 GptConfig model_of(const Case& c) {
-  return {.layers = 4,
+  return {.layers = c.layers,
           .width = 32,
           .heads = 4,
           .context = kContext,
@@ -371,8 +372,27 @@ INSTANTIATE_TEST_SUITE_P(Grid,
                            return name;
                          });
 
-// Messages that are handed over late, from buffers that must still be whole then; and sends that
-// block until received.
+// Numbers of layers that the stages do not divide: none is left out.
+TEST(UnevenLayers, ToTheBit) {
+  torch::set_num_threads(1);
+  struct Sizes {
+    int layers, ranks;
+    std::string schedule;
+  };
+  for (const Sizes& sizes : std::vector<Sizes>{{30, 4, "1f1b"},
+                                               {13, 4, "1f1b"},
+                                               {10, 3, "1f1b"},
+                                               {7, 2, "1f1b"},
+                                               {10, 4, "interleaved"},
+                                               {40, 8, "interleaved"},
+                                               {13, 3, "zb-v"}}) {
+    SCOPED_TRACE(testing::Message() << sizes.layers << " layers, " << sizes.ranks << " ranks");
+    const Case c{8, true, 0, 0.05, sizes.layers};
+    expect_same(pipelined(c, sizes.schedule, sizes.ranks, false), one_process(c));
+  }
+}
+
+// Messages that are handed over late, from buffers that must still be whole then.
 TEST(SlowTransport, ToTheBit) {
   torch::set_num_threads(1);
   const Case c{8, true, 0.1, 0.05};
