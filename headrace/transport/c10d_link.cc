@@ -157,8 +157,8 @@ std::shared_ptr<Slot> Link::post(const Label& label) {
   {
     const std::lock_guard lock(state_->mutex);
     posted_.push_back(slot);
-    slot_posted_.notify_one();
   }
+  slot_posted_.notify_one();  // not under the lock, which the other thread would run into
   start_receiving();
   return slot;
 }
@@ -230,10 +230,12 @@ void Link::receive_all() {
         if (received.on_device[i]) tensor = tensor.to(device_);
         tensor.set_requires_grad(received.requires_grad[i]);
       }
-      const std::lock_guard lock(state_->mutex);
-      slot->message = {std::move(received.tensors), opened.sent, shared_clock(*state_)};
-      if (slot->label != opened.label) slot->mismatch = to_string(opened.label);
-      slot->done = true;
+      {
+        const std::lock_guard lock(state_->mutex);
+        slot->message = {std::move(received.tensors), opened.sent, shared_clock(*state_)};
+        if (slot->label != opened.label) slot->mismatch = to_string(opened.label);
+        slot->done = true;
+      }
       state_->changed.notify_all();
     }
   } catch (const Ending&) {

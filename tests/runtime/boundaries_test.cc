@@ -29,17 +29,17 @@ class Simple : public Layer {
  public:
   using Forward = Tensors (*)(const Tensors&, const Tensor&, const Context&);
 
-  Simple(const std::string& name, Forward forward, bool trained)
-      : Layer(make_parameters({{name, {kWidth, kWidth}, 0, 0.5}}, {.seed = 7})), forward_(forward) {
+  Simple(const std::string& name, Forward work, bool trained)
+      : Layer(make_parameters({{name, {kWidth, kWidth}, 0, 0.5}}, {.seed = 7})), work_(work) {
     parameter(0).requires_grad_(trained);
   }
   Tensors forward(const Tensors& inputs, const Context& context) override {
-    return forward_(inputs, parameter(0), context);
+    return work_(inputs, parameter(0), context);
   }
   bool leaves_gradients_to_autograd() const override { return true; }
 
  private:
-  Forward forward_;
+  Forward work_;
 };
 
 class Without : public Layer {  // nothing to train
