@@ -138,6 +138,7 @@ int work(const Config& config, const Rendezvous& place, const std::string& name)
       page.note_stage(place.rank, action.stage);
       page.note_action(place.rank, to_string(action));
     };
+    hooks.on_evaluation = [&] { page.note_phase(place.rank, Phase::Evaluating); };
     const TrainingResult result = run_training(config, *transport, hooks);
     page.note_phase(place.rank, Phase::Ending);
     transport.reset();

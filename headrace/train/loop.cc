@@ -211,6 +211,7 @@ class Run {
   void evaluate(std::int64_t done, TrainingResult& result) {
     const std::int64_t sequences = samples_.evaluation_samples();
     if (sequences == 0) return say("no validation: data.validation is 0");
+    if (hooks_.on_evaluation) hooks_.on_evaluation();
     const std::int64_t rows = config_.train.evaluate_microbatch > 0
                                   ? config_.train.evaluate_microbatch
                                   : config_.train.microbatch;
@@ -220,6 +221,8 @@ class Run {
     work.microbatches = parts(sequences, rows);
     work.inputs = [&](int m) { return slice(batch.inputs, m, rows); };
     work.targets = [&](int m) { return slice(batch.targets, m, rows); };
+    if (hooks_.on_action)
+      work.on_action = [&](const Action& action) { hooks_.on_action(done - 1, action); };
     const Evaluation sums = pipeline_.evaluate(work);
     const auto tokens = static_cast<double>(batch.targets.ne(-100).sum().item<std::int64_t>());
     result.validation_loss = sums.loss / tokens;

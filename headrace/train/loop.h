@@ -25,6 +25,7 @@ struct TrainingHooks {
   std::function<bool()>
       stop_requested;  // asked before every step; any rank's yes ends the run after it
   std::function<void(std::int64_t step, const Action&)> on_action;    // before each action
+  std::function<void()> on_evaluation;                                // before each evaluation
   std::function<void(std::int64_t step, Pipeline&)> after_gradients;  // before each update
 };
 

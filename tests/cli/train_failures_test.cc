@@ -176,6 +176,18 @@ TEST_F(TrainFailures, AKilledWorkerIsNamed) {
                                                    "\\(Killed\\).* at step [0-9]+, during 1"));
 }
 
+// Nearly all of this run is evaluation.
+TEST_F(TrainFailures, AWorkerKilledInEvaluationIsNamed) {
+  const auto program = start_long(
+      "--set data.validation=0.8 --set train.evaluate_every=1 --set train.evaluate_sequences=0 "
+      "--set train.evaluate_microbatch=1");
+  signal_process(program->ranks().at(1), SIGKILL);
+  const Outcome& run = program->wait();
+  EXPECT_EQ(run.code, 1);
+  expect_one_error(run.err, testing::ContainsRegex("rank 1 \\(stage 1\\) was killed by signal 9.*"
+                                                   "in evaluation, during 1"));
+}
+
 TEST_F(TrainFailures, AWorkerKilledWhileStartingIsNamed) {
   Program program(options("--ranks 3 --steps 1000000"));
   ASSERT_TRUE(eventually([&] { return program.ranks().contains(2); }));
