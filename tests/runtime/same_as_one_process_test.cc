@@ -2,6 +2,8 @@
 // gradient, the norm and the updated weights are those of the same model in one process over the
 // same microbatches, to the bit.
 //
+// Longer than most files: one reference, and every way to run beside it.
+//
 // The reference below uses neither stages nor executor nor transport: a plain loop over the layers.
 // Where a stage has r replicas, replica k adds up the gradients of microbatches k, k + r, …, and
 // these r sums are added in turn: the reference does the same, and nothing else changes.
