@@ -5,6 +5,7 @@
 #include <cassert>
 #include <chrono>
 #include <limits>
+#include <thread>
 
 #include "headrace/transport/c10d_blame.h"
 #include "headrace/transport/c10d_start.h"
@@ -15,7 +16,9 @@ namespace {
 
 constexpr double kLeaveFailedLimit = 2;  // seconds for the others to read why the run has failed
 constexpr int kClockRounds = 8;
+constexpr auto kWatchEvery = std::chrono::milliseconds(50);
 
+using Clock = std::chrono::steady_clock;
 using Lock = std::unique_lock<std::mutex>;
 
 class C10d : public Transport {
@@ -38,7 +41,6 @@ class C10d : public Transport {
   void abort(const std::string& why) override;
 
   Message wait(int from, Slot& slot);
-  bool ready(const Slot& slot);
   void agree_on_clock(const std::vector<Greeting>& greetings);
 
  private:
@@ -46,9 +48,15 @@ class C10d : public Transport {
   Link& link(int peer, std::size_t channel) {
     return *links_[static_cast<std::size_t>(peer) * kChannels + channel];
   }
-  // Blocks until done(), at most the limit; throws who is at fault when that cannot come.
+  // Blocks until done(), at most until `deadline`; throws who is at fault when that cannot come.
   template <class Done>
-  void wait(Lock& lock, const Waiting& waiting, const Done& done);
+  void wait(Lock& lock, const Waiting& waiting, Clock::time_point deadline, const Done& done);
+  // Of a wait that starts now. Wants the state's mutex held.
+  Clock::time_point deadline() const {
+    return Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                              std::chrono::duration<double>(state_->limit));
+  }
+  void watch();
   void part(bool clean);
 
   const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
@@ -59,6 +67,13 @@ class C10d : public Transport {
   std::array<Label, kChannels> last_sent_ = {Label{Purpose::Collect},
                                              Label{Purpose::SharedGradients}};
   double clock_error_ = 0;
+
+  // Ends waits in which this rank's thread takes a message in itself. Guarded by the state's mutex.
+  Link* interruptible_ = nullptr;
+  Clock::time_point interrupt_at_;
+  bool ending_ = false;
+  std::condition_variable end_;
+  std::thread watch_;
 };
 
 class C10dArrival : public Arrival {
@@ -71,7 +86,6 @@ class C10dArrival : public Arrival {
     const std::shared_ptr<Slot> slot = std::move(slot_);
     return transport_.wait(from_, *slot);
   }
-  bool ready() override { return transport_.ready(*slot_); }
 
  private:
   C10d& transport_;
@@ -95,20 +109,19 @@ C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
                                     static_cast<int>(channel), device);
     }
   board_ = std::make_unique<Board>(state_, std::move(started.desk));
+  watch_ = std::thread([this] { watch(); });
 }
 
 template <class Done>
-void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
+void C10d::wait(Lock& lock, const Waiting& waiting, Clock::time_point deadline, const Done& done) {
   RunState& state = *state_;
   if (done()) return;
   Link& peer = link(waiting.peer, waiting.label.purpose);
-  const double limit = state.limit;
   state.waiting = waiting;
-  [[maybe_unused]] const bool woken =
-      state.changed.wait_for(lock, std::chrono::duration<double>(limit), [&] {
-        return done() || peer.broken(waiting.to_send) || state.aborted || state.failure ||
-               state.store_lost;
-      });
+  const bool in_time = state.changed.wait_until(lock, deadline, [&] {
+    return done() || peer.broken(waiting.to_send) || state.aborted || state.failure ||
+           state.store_lost;
+  });
   if (done()) {
     state.waiting.reset();
     return;
@@ -117,24 +130,43 @@ void C10d::wait(Lock& lock, const Waiting& waiting, const Done& done) {
   const auto broken = peer.broken(waiting.to_send);
   const bool ended = peer.ended() && !waiting.to_send;
   if (!broken) check_running(state);
+  const double limit = state.limit;
   lock.unlock();
-  if (broken) throw_closed(state, *board_, waiting, ended ? std::nullopt : broken);
-  assert(!woken);
+  if (broken && in_time) throw_closed(state, *board_, waiting, ended ? std::nullopt : broken);
   throw_expired(state, *board_, waiting, limit);
+}
+
+void C10d::watch() {
+  Lock lock(state_->mutex);
+  while (!ending_) {
+    end_.wait_for(lock, kWatchEvery);
+    const RunState& state = *state_;
+    if (interruptible_ &&
+        (Clock::now() >= interrupt_at_ || state.aborted || state.failure || state.store_lost))
+      interruptible_->interrupt();
+  }
 }
 
 Message C10d::wait(int from, Slot& slot) {
   Lock lock(state_->mutex);
+  const Waiting waiting = {from, false, slot.label};
+  const Clock::time_point deadline = this->deadline();
+  Link& peer = link(from, slot.label.purpose);
   if (!slot.done) check_running(*state_);
-  wait(lock, {from, false, slot.label}, [&] { return slot.done; });
+  if (!slot.done && peer.direct()) {
+    state_->waiting = waiting;
+    interruptible_ = &peer;
+    interrupt_at_ = deadline;
+    lock.unlock();
+    peer.take_until_done(slot);
+    lock.lock();
+    interruptible_ = nullptr;
+    if (slot.done) state_->waiting.reset();
+  }
+  wait(lock, waiting, deadline, [&] { return slot.done; });
   check(slot.mismatch.empty(), "rank ", rank(), " expected ", to_string(slot.label), " from rank ",
         from, ", which sent ", slot.mismatch);
   return std::move(slot.message);
-}
-
-bool C10d::ready(const Slot& slot) {
-  const Lock lock(state_->mutex);
-  return slot.done;
 }
 
 void C10d::send(int to, const Label& label, const Tensors& tensors) {
@@ -146,7 +178,8 @@ void C10d::send(int to, const Label& label, const Tensors& tensors) {
   last_sent_[channel_of(label.purpose)] = label;
   link(to, label.purpose).send(label, tensors);
   Lock lock(state_->mutex);
-  if (link(to, label.purpose).broken(true)) wait(lock, {to, true, label}, [] { return false; });
+  if (link(to, label.purpose).broken(true))
+    wait(lock, {to, true, label}, deadline(), [] { return false; });
 }
 
 std::unique_ptr<Arrival> C10d::receive(int from, const Label& label) {
@@ -165,7 +198,9 @@ void C10d::flush() {
     for (std::size_t channel = 0; peer != rank() && channel < kChannels; ++channel) {
       Link& each = link(peer, channel);
       each.reap();
-      wait(lock, {peer, true, last_sent_[channel]}, [&] { return each.all_sent(); });
+      // The peer may be about to do the same, with messages for this rank.
+      if (each.direct() && each.has_posted()) each.start_receiving();
+      wait(lock, {peer, true, last_sent_[channel]}, deadline(), [&] { return each.all_sent(); });
     }
   }
 }
@@ -258,6 +293,12 @@ C10d::~C10d() {
     board_->leave();
   }
   part(clean);
+  {
+    const Lock lock(state_->mutex);
+    ending_ = true;
+    end_.notify_all();
+  }
+  watch_.join();
   board_.reset();
   links_.clear();
 }

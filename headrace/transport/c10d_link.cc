@@ -14,12 +14,14 @@ constexpr int kFirstTag = 0;  // plus kTags a channel
 constexpr int kRestTag = 1;
 constexpr int kTags = 2;
 // First parts of this many messages are taken in before their receives are posted.
-constexpr int kExpected = 4;
+constexpr int kExpected = 8;
+// Expecting again tells the peer, and costs both ranks a wake-up: so many at a time.
+constexpr std::size_t kTaken = 4;
 // So many small messages may have left without being let go of.
 constexpr std::size_t kHeld = 64;
 constexpr auto kForever = std::chrono::hours(24 * 365);
 
-// The link is being destroyed: its threads end.
+// An operation was ended: the link is being destroyed, or the caller's wait is over.
 struct Ending {};
 
 }  // namespace
@@ -71,15 +73,31 @@ void Link::finish(const GroupWork& work) {
   const auto forget = [&] {
     const std::lock_guard lock(works_mutex_);
     works_.erase(work);
+    if (awaited_ == work) awaited_.reset();
     if (ending_) throw Ending();
   };
+  bool done = false;
   try {
-    work->wait(kForever);
+    done = work->wait(kForever);
   } catch (const std::exception&) {
     forget();
     throw;
   }
   forget();
+  if (!done) throw Ending();
+}
+
+void Link::finish_receive(const GroupWork& work) {
+  {
+    const std::lock_guard lock(works_mutex_);
+    awaited_ = work;
+  }
+  finish(work);
+}
+
+void Link::interrupt() {
+  const std::lock_guard lock(works_mutex_);
+  if (awaited_) awaited_->abort();
 }
 
 void Link::set_broken(std::optional<std::string>& which, const std::exception& error) {
@@ -158,12 +176,15 @@ std::shared_ptr<Slot> Link::post(const Label& label) {
     const std::lock_guard lock(state_->mutex);
     posted_.push_back(slot);
   }
-  slot_posted_.notify_one();  // not under the lock, which the other thread would run into
-  start_receiving();
+  if (!receiver_.joinable())
+    start_expecting();
+  else
+    slot_posted_.notify_one();  // not under the lock, which the other thread would run into
   return slot;
 }
 
 void Link::drain() {
+  start_expecting();
   {
     const std::lock_guard lock(state_->mutex);
     draining_ = true;
@@ -182,16 +203,32 @@ std::shared_ptr<Slot> Link::next_slot() {
   return slot;
 }
 
+void Link::start_expecting() {
+  if (std::exchange(expecting_, true)) return;
+  try {
+    for (int i = 0; i < kExpected; ++i) expect_first(torch::empty({kFirstPart}, torch::kUInt8));
+  } catch (const std::exception& error) {
+    set_broken(receive_broken_, error);
+  }
+}
+
 void Link::expect_first(torch::Tensor bytes) {
   GroupWork work = start(false, bytes, kFirstTag);
   expected_.push_back({std::move(bytes), std::move(work)});
+}
+
+void Link::expect_again(torch::Tensor bytes) {
+  taken_.push_back(std::move(bytes));
+  if (taken_.size() < kTaken) return;
+  for (torch::Tensor& each : taken_) expect_first(std::move(each));
+  taken_.clear();
 }
 
 Received Link::receive_rest(const Opened& opened, const torch::Tensor& first) {
   torch::Tensor descriptions;
   if (opened.descriptions_apart) {
     descriptions = torch::empty({opened.descriptions}, torch::kUInt8);
-    finish(start(false, descriptions, kRestTag));
+    finish_receive(start(false, descriptions, kRestTag));
   }
   const bool device_to_device = groups_.to_higher != nullptr;
   Received received = receive_buffers(opened, first, descriptions,
@@ -200,48 +237,68 @@ Received Link::receive_rest(const Opened& opened, const torch::Tensor& first) {
   std::vector<GroupWork> works;
   for (const torch::Tensor& tensor : received.tensors)
     if (tensor.defined() && tensor.numel() > 0) works.push_back(start(false, tensor, kRestTag));
-  for (const GroupWork& work : works) finish(work);
+  for (const GroupWork& work : works) finish_receive(work);
   return received;
+}
+
+bool Link::take_next() {
+  if (expected_.empty()) return false;     // the link is broken
+  finish_receive(expected_.front().work);  // still there if this wait is ended
+  const torch::Tensor first = std::move(expected_.front().bytes);
+  expected_.pop_front();
+  const Opened opened = open_first(first);
+  assert(opened.sequence == received_);
+  ++received_;
+  if (opened.end) {
+    const std::lock_guard lock(state_->mutex);
+    ended_ = true;
+    receive_broken_ = "the peer has ended";
+    state_->changed.notify_all();
+    return false;
+  }
+  const std::shared_ptr<Slot> slot = next_slot();
+  Received received;
+  try {
+    received = receive_rest(opened, first);
+  } catch (const Ending& ending) {
+    set_broken(receive_broken_, Error("the wait for it ended in the middle of a message"));
+    throw;
+  }
+  large_ = large_ || !opened.values_inside;
+  expect_again(first);
+  for (std::size_t i = 0; i < received.tensors.size(); ++i) {
+    torch::Tensor& tensor = received.tensors[i];
+    if (!tensor.defined()) continue;
+    if (received.on_device[i]) tensor = tensor.to(device_);
+    tensor.set_requires_grad(received.requires_grad[i]);
+  }
+  const std::lock_guard lock(state_->mutex);
+  slot->message = {std::move(received.tensors), opened.sent, shared_clock(*state_)};
+  if (slot->label != opened.label) slot->mismatch = to_string(opened.label);
+  slot->done = true;
+  return true;
 }
 
 void Link::receive_all() {
   const torch::NoGradGuard no_grad;
   try {
-    for (int i = 0; i < kExpected; ++i) expect_first(torch::empty({kFirstPart}, torch::kUInt8));
-    for (std::uint64_t sequence = 0;; ++sequence) {
-      const Expected next = std::move(expected_.front());
-      expected_.pop_front();
-      finish(next.work);
-      const Opened opened = open_first(next.bytes);
-      assert(opened.sequence == sequence);
-      if (opened.end) {
-        const std::lock_guard lock(state_->mutex);
-        ended_ = true;
-        receive_broken_ = "the peer has ended";
-        state_->changed.notify_all();
-        return;
-      }
-      const std::shared_ptr<Slot> slot = next_slot();
-      Received received = receive_rest(opened, next.bytes);
-      expect_first(next.bytes);
-      for (std::size_t i = 0; i < received.tensors.size(); ++i) {
-        torch::Tensor& tensor = received.tensors[i];
-        if (!tensor.defined()) continue;
-        if (received.on_device[i]) tensor = tensor.to(device_);
-        tensor.set_requires_grad(received.requires_grad[i]);
-      }
-      {
-        const std::lock_guard lock(state_->mutex);
-        slot->message = {std::move(received.tensors), opened.sent, shared_clock(*state_)};
-        if (slot->label != opened.label) slot->mismatch = to_string(opened.label);
-        slot->done = true;
-      }
-      state_->changed.notify_all();
+    while (take_next()) state_->changed.notify_all();
+  } catch (const Ending&) {
+  } catch (const std::exception& error) {
+    set_broken(receive_broken_, error);
+  }
+}
+
+void Link::take_until_done(const Slot& slot) {
+  const torch::NoGradGuard no_grad;
+  try {
+    while (!slot.done && take_next()) {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
     set_broken(receive_broken_, error);
   }
+  if (large_) start_receiving();
 }
 
 }  // namespace headrace

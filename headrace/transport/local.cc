@@ -113,7 +113,6 @@ class LocalArrival : public Arrival {
       : world_(std::move(world)), from_(from), to_(to), number_(number), label_(label) {}
   ~LocalArrival() override;
   Message wait() override;
-  bool ready() override;
 
  private:
   std::shared_ptr<World> world_;
@@ -150,13 +149,6 @@ Message LocalArrival::wait() {
       if (tensor.defined()) tensor = tensor.clone().set_requires_grad(tensor.requires_grad());
   }
   return std::move(letter.message);
-}
-
-bool LocalArrival::ready() {
-  const std::lock_guard lock(world_->mutex);
-  const auto& letters = world_->channel(from_, to_, label_.purpose).letters;
-  const auto letter = letters.find(number_);
-  return letter != letters.end() && letter->second.message.arrived <= seconds_now();
 }
 
 class Local : public Transport {

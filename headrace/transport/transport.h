@@ -66,7 +66,7 @@ std::string to_string(const Label& label);  // "activations of stage 1, microbat
 struct Message {
   Tensors tensors;
   double sent = 0;  // when the sender started it, on this rank's clock (seconds; transport.clock())
-  double arrived = 0;  // when the last byte was here
+  double arrived = 0;  // when it was here as a whole, as far as this rank has looked
 };
 
 // A peer is gone, or was silent beyond the limit. `peer` is the rank at fault, as far as can be
@@ -86,7 +86,6 @@ class Arrival {
 
   // The message; may be called once.
   virtual Message wait() = 0;
-  virtual bool ready() = 0;
 };
 
 // The first failure of a run, agreed between the ranks.
