@@ -142,9 +142,10 @@ void Pipe::Inside::build() {
     check_usage(stage >= -1 && stage < placement.stages(), "Pipe: recompute names stage ", stage,
                 "; there are stages 0 to ", placement.stages() - 1);
   for (int s = 0; s < placement.stages(); ++s) {
-    const bool all = options.recompute == std::vector<int>{-1};
+    const bool again =
+        options.recompute == std::vector<int>{-1} || std::ranges::count(options.recompute, s) > 0;
     stages.push_back(std::make_unique<Stage>(s, std::move(layers[at(s)]),
-                                             all || std::ranges::count(options.recompute, s) > 0));
+                                             again ? Recompute::All : Recompute::None));
   }
 }
 
@@ -195,6 +196,7 @@ Losses Pipe::Inside::run(const Schedule& schedule, const std::function<void(Feed
     Executor executor(transport, placement, mine);
     Feed feed;
     feed.loss_scale = [](int) { return 1.0; };
+    feed.precision = options.precision;
     fill(feed);
     const Losses losses = executor.run(schedule, feed);
     const std::lock_guard lock(mutex);

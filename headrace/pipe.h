@@ -43,7 +43,10 @@ struct PipeOptions {
   std::string schedule = "1f1b";  // of step(); any synchronous one with one copy of the weights
   std::vector<torch::Device> devices = {};  // a rank each; empty: the CPU for all
   std::vector<int> recompute = {};          // stages that recompute their activations; {-1}: all
-  int threads = 0;                          // intra-op threads a rank on the CPU; 0: cores ÷ ranks
+  // bf16 or fp16: operations choose their type as under torch's autocast; weights stay fp32. A
+  // gradient scale for fp16 is yours to put into the loss.
+  torch::ScalarType precision = torch::kFloat32;
+  int threads = 0;  // intra-op threads a rank on the CPU; 0: cores ÷ ranks
 };
 
 class Pipe {

@@ -11,6 +11,7 @@
 #include "headrace/base/keyed.h"
 #include "headrace/model/halves.h"
 #include "headrace/model/operations.h"
+#include "headrace/model/precision.h"
 
 namespace headrace {
 namespace {
@@ -41,12 +42,20 @@ class HalfLayer : public Layer {
       : Layer(std::move(parameters)), name_(std::move(name)), heads_(heads), p_(p) {}
 
   Tensors forward(const Tensors& inputs, const Context& context) override {
-    const HalfWeights weights{parameter(0), parameter(1), parameter(2),
-                              parameter(3), parameter(4), parameter(5)};
+    const HalfWeights weights{
+        .norm_weight = parameter(0),
+        .norm_bias = parameter(1),
+        .first_weight = parameter(2),
+        .first_bias = parameter(3),
+        .second_weight = parameter(4),
+        .second_bias = parameter(5),
+        .first_cast = first_.of(parameter(2), context.precision, context.weights),
+        .second_cast = second_.of(parameter(4), context.precision, context.weights)};
     const HalfOptions options{.heads = heads_,
                               .dropout = context.training ? p_ : 0,
                               .key = keyed(context.key, name_),
-                              .sink = context.weight_gradients};
+                              .sink = context.weight_gradients,
+                              .recompute = heads_ > 0 && context.recompute_attention};
     return {heads_ > 0 ? attention_half(inputs[0], weights, options)
                        : mlp_half(inputs[0], weights, options)};
   }
@@ -55,6 +64,7 @@ class HalfLayer : public Layer {
   std::string name_;
   int heads_;
   double p_;
+  Cast first_, second_;
 };
 
 class HeadLayer : public Layer {
@@ -65,11 +75,14 @@ class HeadLayer : public Layer {
     const Tensor normed =
         torch::layer_norm(inputs[0], {inputs[0].size(-1)}, parameter(0), parameter(1));
     if (!context.targets.defined()) return {torch::matmul(normed, parameter(2).t())};
-    const HeadResult result =
-        linear_cross_entropy(normed, parameter(2), context.targets, context.loss_scale,
-                             !context.training, context.weight_gradients);
+    const HeadResult result = linear_cross_entropy(
+        normed, parameter(2), matrix_.of(parameter(2), context.precision, context.weights),
+        context.targets, context.loss_scale, !context.training, context.weight_gradients);
     return {result.loss, result.correct};
   }
+
+ private:
+  Cast matrix_;
 };
 
 void require_sizes(const GptConfig& config) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "headrace/model/operations.h"
+#include "headrace/model/precision.h"
 
 namespace headrace {
 namespace {
@@ -15,7 +16,10 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 // Below autograd: inside our own forward and backward there is no graph to record.
-using Direct = at::AutoDispatchBelowADInplaceOrView;
+struct Direct {
+  at::AutoDispatchBelowADInplaceOrView no_graph;
+  NoAutocast as_they_are;
+};
 
 constexpr double kNormEpsilon = 1e-5;
 
@@ -24,12 +28,19 @@ constexpr double kNormEpsilon = 1e-5;
 struct Saved : torch::CustomClassHolder {
   HalfWeights weights;
   HalfOptions options;
-  Tensor x, normed, mean, deviation;  // of the norm
-  Tensor inner;                       // qkv, or the MLP's input to gelu
-  Tensor mixed;                       // what the second layer reads
-  Tensor attention, log_sum;          // attention only
-  Tensor mask;                        // of the dropout, where there is one
+  Tensor x;
+  struct Branch {
+    Tensor normed, mean, deviation;  // of the norm; `normed` in the type of the products
+    Tensor inner;                    // qkv, or the MLP's input to gelu
+    Tensor mixed;                    // what the second layer reads
+    Tensor attention, log_sum;       // attention only
+    Tensor mask;                     // of the dropout, where there is one
+  } branch;
 };
+
+torch::ScalarType product_type(const Saved& saved) {
+  return saved.weights.first_cast.scalar_type();
+}
 
 Saved take(AutogradContext* context) {
   return std::move(
@@ -40,22 +51,27 @@ Tensor rows_of(const Tensor& x) {
   return x.reshape({-1, x.size(-1)});
 }
 
-// normed, and the first layer on top of it.
-Tensor norm_and_first(Saved& saved, const Tensor& x) {
+// The norm, and the first layer on top of it.
+void norm_and_first(Saved& saved) {
   const HalfWeights& w = saved.weights;
-  saved.x = x;
-  std::tie(saved.normed, saved.mean, saved.deviation) =
-      torch::native_layer_norm(x, {x.size(-1)}, w.norm_weight, w.norm_bias, kNormEpsilon);
-  return torch::addmm(w.first_bias, rows_of(saved.normed), w.first_weight.t());
+  Saved::Branch& b = saved.branch;
+  Tensor normed;
+  std::tie(normed, b.mean, b.deviation) = torch::native_layer_norm(
+      saved.x, {saved.x.size(-1)}, w.norm_weight, w.norm_bias, kNormEpsilon);
+  b.normed = normed.to(product_type(saved));
+  b.inner =
+      torch::addmm(w.first_bias.to(b.normed.scalar_type()), rows_of(b.normed), w.first_cast.t());
 }
 
 // The second layer, dropout and the residual addition.
 Tensor second_and_residual(Saved& saved) {
   const HalfWeights& w = saved.weights;
-  Tensor y = torch::addmm(w.second_bias, saved.mixed, w.second_weight.t());
+  Saved::Branch& b = saved.branch;
+  Tensor y = torch::addmm(w.second_bias.to(b.mixed.scalar_type()), b.mixed, w.second_cast.t())
+                 .to(saved.x.scalar_type());
   if (saved.options.dropout > 0) {
-    saved.mask = keyed_mask(y, saved.options.dropout, saved.options.key);
-    y.mul_(saved.mask);
+    b.mask = keyed_mask(y, saved.options.dropout, saved.options.key);
+    y.mul_(b.mask);
   }
   return y.add_(rows_of(saved.x)).view(saved.x.sizes());
 }
@@ -63,26 +79,55 @@ Tensor second_and_residual(Saved& saved) {
 // Back through dropout and the second layer: the gradient of what that layer read.
 Tensor back_through_second(const Saved& saved, const Tensor& dy) {
   const HalfWeights& w = saved.weights;
-  const Tensor dropped = saved.mask.defined() ? dy * saved.mask : dy;
-  add_linear_gradients(saved.options.sink, dropped, saved.mixed, w.second_weight, w.second_bias);
-  return torch::mm(dropped, w.second_weight);
+  const Saved::Branch& b = saved.branch;
+  const Tensor dropped = (b.mask.defined() ? dy * b.mask : dy).to(b.mixed.scalar_type());
+  add_linear_gradients(saved.options.sink, dropped, b.mixed, w.second_weight, w.second_bias);
+  return torch::mm(dropped, w.second_cast);
 }
 
 // Back through the first layer and the norm, with the residual's gradient added.
 Tensor back_through_first(const Saved& saved, const Tensor& d_inner, const Tensor& dy) {
   const HalfWeights& w = saved.weights;
-  add_linear_gradients(saved.options.sink, d_inner, rows_of(saved.normed), w.first_weight,
+  const Saved::Branch& b = saved.branch;
+  add_linear_gradients(saved.options.sink, d_inner, rows_of(b.normed), w.first_weight,
                        w.first_bias);
-  const Tensor d_normed = torch::mm(d_inner, w.first_weight).view(saved.x.sizes());
+  const Tensor d_normed =
+      torch::mm(d_inner, w.first_cast).view(saved.x.sizes()).to(saved.x.scalar_type());
   const bool trained = w.norm_weight.requires_grad();
   auto [dx, d_weight, d_bias] = torch::native_layer_norm_backward(
-      d_normed, saved.x, {saved.x.size(-1)}, saved.mean, saved.deviation, w.norm_weight,
-      w.norm_bias, std::array<bool, 3>{true, trained, trained});
+      d_normed, saved.x, {saved.x.size(-1)}, b.mean, b.deviation, w.norm_weight, w.norm_bias,
+      std::array<bool, 3>{true, trained, trained});
   if (trained) {
     gradient_of(w.norm_weight).add_(d_weight);
     gradient_of(w.norm_bias).add_(d_bias);
   }
   return dx.add_(dy.view(dx.sizes()));
+}
+
+// Causal attention of [rows, heads, context, width of a head]: the result, and the logarithms of
+// the softmax's sums for the backward.
+std::tuple<Tensor, Tensor> attend(const Tensor& q, const Tensor& k, const Tensor& v) {
+  if (q.is_cpu())
+    return torch::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, /*is_causal=*/true);
+  auto [attention, log_sum, seed, offset] = torch::_scaled_dot_product_efficient_attention(
+      q, k, v, /*attn_bias=*/{}, /*compute_log_sumexp=*/true, 0.0, /*is_causal=*/true);
+  return {attention, log_sum};
+}
+
+std::tuple<Tensor, Tensor, Tensor> attend_backward(const Tensor& d_attention,
+                                                   const Tensor& q,
+                                                   const Tensor& k,
+                                                   const Tensor& v,
+                                                   const Tensor& attention,
+                                                   const Tensor& log_sum) {
+  if (q.is_cpu())
+    return torch::_scaled_dot_product_flash_attention_for_cpu_backward(
+        d_attention, q, k, v, attention, log_sum, 0.0, /*is_causal=*/true);
+  const Tensor unused = torch::zeros({}, torch::kInt64);  // of its dropout, which there is none of
+  auto [dq, dk, dv, d_bias] = torch::_scaled_dot_product_efficient_attention_backward(
+      d_attention, q, k, v, /*attn_bias=*/{}, attention, log_sum, unused, unused, 0.0,
+      {true, true, true, false}, /*is_causal=*/true);
+  return {dq, dk, dv};
 }
 
 // Queries, keys and values as [rows, heads, context, width of a head] views of one [rows · context,
@@ -91,53 +136,45 @@ std::array<Tensor, 3> heads_of(const Saved& saved) {
   const std::int64_t rows = saved.x.size(0), length = saved.x.size(1), width = saved.x.size(2);
   const std::int64_t each = width / saved.options.heads;
   const auto part = [&](std::int64_t number) {
-    return saved.inner.as_strided({rows, saved.options.heads, length, each},
-                                  {length * 3 * width, each, 3 * width, 1}, number * width);
+    return saved.branch.inner.as_strided({rows, saved.options.heads, length, each},
+                                         {length * 3 * width, each, 3 * width, 1}, number * width);
   };
   return {part(0), part(1), part(2)};
 }
 
-class AttentionFunction : public torch::autograd::Function<AttentionFunction> {
- public:
-  static Variable forward(AutogradContext* context,
-                          const Variable& x,
-                          const Variable& /*anything trained*/,
-                          const HalfWeights& weights,
-                          const HalfOptions& options) {
-    const Direct direct;
-    auto saved = c10::make_intrusive<Saved>();
-    saved->weights = weights;
-    saved->options = options;
-    saved->inner = norm_and_first(*saved, x);
-    const auto [q, k, v] = heads_of(*saved);
-    std::tie(saved->attention, saved->log_sum) =
-        torch::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, /*is_causal=*/true);
-    saved->mixed = rows_of(saved->attention.transpose(1, 2).reshape(x.sizes()));
-    const Tensor y = second_and_residual(*saved);
-    context->saved_data["saved"] = c10::IValue::make_capsule(saved);
-    return y;
+// A half's own part: from what its first layer gives to what its second reads, and back.
+struct Attention {
+  static void mix(Saved& saved) {
+    Saved::Branch& b = saved.branch;
+    const auto [q, k, v] = heads_of(saved);
+    std::tie(b.attention, b.log_sum) = attend(q, k, v);
+    b.mixed = rows_of(b.attention.transpose(1, 2).reshape(saved.x.sizes()));
   }
 
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
-    const Direct direct;
-    const Saved saved = take(context);
-    const Tensor dy = rows_of(gradients[0]);
-    const Tensor d_mixed = back_through_second(saved, dy);
+  static Tensor back(const Saved& saved, const Tensor& d_mixed) {
     const auto [q, k, v] = heads_of(saved);
     const std::int64_t rows = saved.x.size(0), length = saved.x.size(1), width = saved.x.size(2);
     const Tensor d_attention =
         d_mixed.view({rows, length, saved.options.heads, -1}).transpose(1, 2);
-    const auto [dq, dk, dv] = torch::_scaled_dot_product_flash_attention_for_cpu_backward(
-        d_attention, q, k, v, saved.attention, saved.log_sum, 0.0, /*is_causal=*/true);
+    const auto [dq, dk, dv] =
+        attend_backward(d_attention, q, k, v, saved.branch.attention, saved.branch.log_sum);
     const auto flat = [&](const Tensor& t) {
       return t.transpose(1, 2).reshape({rows * length, width});
     };
-    return {back_through_first(saved, torch::cat({flat(dq), flat(dk), flat(dv)}, 1), dy),
-            Variable(), Variable(), Variable()};
+    return torch::cat({flat(dq), flat(dk), flat(dv)}, 1);
   }
 };
 
-class MlpFunction : public torch::autograd::Function<MlpFunction> {
+struct Mlp {
+  static void mix(Saved& saved) { saved.branch.mixed = torch::gelu(saved.branch.inner, "tanh"); }
+
+  static Tensor back(const Saved& saved, const Tensor& d_mixed) {
+    return torch::gelu_backward(d_mixed, saved.branch.inner, "tanh");
+  }
+};
+
+template <class Part>
+class Half : public torch::autograd::Function<Half<Part>> {
  public:
   static Variable forward(AutogradContext* context,
                           const Variable& x,
@@ -148,31 +185,38 @@ class MlpFunction : public torch::autograd::Function<MlpFunction> {
     auto saved = c10::make_intrusive<Saved>();
     saved->weights = weights;
     saved->options = options;
-    saved->inner = norm_and_first(*saved, x);
-    saved->mixed = torch::gelu(saved->inner, "tanh");
-    const Tensor y = second_and_residual(*saved);
+    saved->x = x;
+    const Tensor y = run(*saved);
+    if (options.recompute) saved->branch = {};
     context->saved_data["saved"] = c10::IValue::make_capsule(saved);
     return y;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const Direct direct;
-    const Saved saved = take(context);
+    Saved saved = take(context);
+    if (saved.options.recompute) run(saved);
     const Tensor dy = rows_of(gradients[0]);
-    const Tensor d_inner =
-        torch::gelu_backward(back_through_second(saved, dy), saved.inner, "tanh");
+    const Tensor d_inner = Part::back(saved, back_through_second(saved, dy));
     return {back_through_first(saved, d_inner, dy), Variable(), Variable(), Variable()};
+  }
+
+ private:
+  static Tensor run(Saved& saved) {
+    norm_and_first(saved);
+    Part::mix(saved);
+    return second_and_residual(saved);
   }
 };
 
 }  // namespace
 
 Tensor attention_half(const Tensor& x, const HalfWeights& weights, const HalfOptions& options) {
-  return AttentionFunction::apply(x, weights.norm_weight, weights, options);
+  return Half<Attention>::apply(x, weights.norm_weight, weights, options);
 }
 
 Tensor mlp_half(const Tensor& x, const HalfWeights& weights, const HalfOptions& options) {
-  return MlpFunction::apply(x, weights.norm_weight, weights, options);
+  return Half<Mlp>::apply(x, weights.norm_weight, weights, options);
 }
 
 }  // namespace headrace

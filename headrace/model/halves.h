@@ -23,6 +23,8 @@ namespace headrace {
 // second.bias.
 struct HalfWeights {
   torch::Tensor norm_weight, norm_bias, first_weight, first_bias, second_weight, second_bias;
+  // The two matrices in the type of the products (precision.h); in fp32 themselves.
+  torch::Tensor first_cast, second_cast;
 };
 
 struct HalfOptions {
@@ -30,6 +32,8 @@ struct HalfOptions {
   double dropout = 0;      // 0: none
   std::uint64_t key = 0;   // of the dropout's mask
   WeightGradients* sink = nullptr;
+  // Keep nothing of the branch for the backward but its input, and run it again there.
+  bool recompute = false;
 };
 
 // x: [rows, context, width] → the same shape.

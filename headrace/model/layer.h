@@ -47,7 +47,13 @@ struct Context {
   // For the last layer: [rows, context] int64, -100 where there is nothing to predict. Undefined:
   // it returns logits.
   torch::Tensor targets;
-  double loss_scale = 1;                        // 1 / valid tokens of the global batch
+  double loss_scale = 1;      // 1 / valid tokens of the global batch
+  double gradient_scale = 1;  // what the backward starts from, so that fp16 holds the gradients
+  // Of matrix products: fp32, or bf16 or fp16 (precision.h).
+  torch::ScalarType precision = torch::kFloat32;
+  // Forwards with the same number, not below 0, see the same weights.
+  std::int64_t weights = -1;
+  bool recompute_attention = false;             // halves.h
   WeightGradients* weight_gradients = nullptr;  // null: weight gradients are computed at once
 };
 

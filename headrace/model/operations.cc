@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "headrace/model/precision.h"
+
 namespace headrace {
 namespace {
 
@@ -22,6 +24,7 @@ class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
                           const Variable& table,
                           const Variable& positions,
                           WeightGradients* sink) {
+    const NoAutocast as_they_are;
     context->save_for_backward({ids, table, positions});
     context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
     Tensor out =
@@ -48,14 +51,17 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
   static variable_list forward(AutogradContext* context,
                                const Variable& x,
                                const Variable& weight,
+                               const Tensor& matrix,
                                const Tensor& targets,
                                double scale,
                                bool count_correct,
                                WeightGradients* sink) {
+    const NoAutocast as_they_are;
+    const Tensor read = rows_of(x).to(matrix.scalar_type());
     const Tensor labels = targets.reshape(-1);
     const Tensor valid = labels.ne(-100);
     const Tensor index = labels.clamp_min(0).unsqueeze(1);
-    Tensor logits = torch::mm(rows_of(x), weight.t());
+    Tensor logits = torch::mm(read, matrix.t()).to(x.scalar_type());
     const Tensor chosen = logits.gather(1, index).squeeze(1);
     const Tensor highest = logits.amax(1);
     const Tensor correct =
@@ -71,27 +77,35 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
     // small side.
     logits.scatter_add_(1, index, torch::full_like(chosen, -1).unsqueeze(1));
     context->save_for_backward(
-        {x, weight, logits, valid.to(x.scalar_type()).mul_(scale).unsqueeze(1)});
+        {read, weight, matrix, logits, valid.to(x.scalar_type()).mul_(scale).unsqueeze(1)});
     context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
+    context->saved_data["sizes"] = x.sizes().vec();
     return {loss, correct};
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const variable_list saved = context->get_saved_variables();
-    const Tensor& x = saved[0];
+    const NoAutocast as_they_are;
+    const Tensor& read = saved[0];
     const Tensor& weight = saved[1];
-    const Tensor& error = saved[2];
+    const Tensor& matrix = saved[2];
+    const Tensor error = saved[3].to(read.scalar_type());
     auto* sink = reinterpret_cast<WeightGradients*>(context->saved_data["sink"].toInt());
-    const Tensor row_scale = saved[3] * gradients[0].to(x.scalar_type());
+    const Tensor row_scale = saved[4] * gradients[0].to(saved[4].scalar_type());
     if (weight.requires_grad()) {
-      add_weight_gradient(sink, [error, x, weight, row_scale] {
+      add_weight_gradient(sink, [error, read, weight, row_scale] {
         const torch::NoGradGuard no_grad;
-        gradient_of(weight).addmm_(error.t(), rows_of(x) * row_scale);
+        const NoAutocast types_as_they_are;
+        add_product(weight, error.t(), (read * row_scale).to(error.scalar_type()));
       });
     }
     Tensor dx;
-    if (context->needs_input_grad(0)) dx = torch::mm(error, weight).mul_(row_scale).view(x.sizes());
-    return {dx, Variable(), Variable(), Variable(), Variable(), Variable()};
+    if (context->needs_input_grad(0))
+      dx = torch::mm(error, matrix)
+               .to(row_scale.scalar_type())
+               .mul_(row_scale)
+               .view(context->saved_data["sizes"].toIntVector());
+    return {dx, Variable(), Variable(), Variable(), Variable(), Variable(), Variable()};
   }
 };
 
@@ -106,12 +120,13 @@ Tensor embed(const Tensor& ids,
 
 HeadResult linear_cross_entropy(const Tensor& x,
                                 const Tensor& weight,
+                                const Tensor& matrix,
                                 const Tensor& targets,
                                 double scale,
                                 bool count_correct,
                                 WeightGradients* weight_gradients) {
-  const variable_list result =
-      CrossEntropyFunction::apply(x, weight, targets, scale, count_correct, weight_gradients);
+  const variable_list result = CrossEntropyFunction::apply(x, weight, matrix, targets, scale,
+                                                           count_correct, weight_gradients);
   return {result[0], result[1]};
 }
 

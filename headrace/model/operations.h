@@ -25,9 +25,11 @@ struct HeadResult {
 
 // Cross entropy of x · weightᵀ against targets (-100 is ignored), with the logits kept once: their
 // buffer becomes the probabilities and then their gradient.  x: [..., width], weight: [vocabulary,
-// width], targets: x's leading sizes.
+// width], targets: x's leading sizes. `matrix`: the weight in the type of the products
+// (precision.h); probabilities and loss are fp32's.
 HeadResult linear_cross_entropy(const torch::Tensor& x,
                                 const torch::Tensor& weight,
+                                const torch::Tensor& matrix,
                                 const torch::Tensor& targets,
                                 double scale,
                                 bool count_correct,

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "headrace/model/precision.h"
+
 namespace headrace {
 
 void add_weight_gradient(WeightGradients* sink, WeightGradients::Work work) {
@@ -16,6 +18,15 @@ torch::Tensor gradient_of(const torch::Tensor& parameter) {
   return parameter.grad();
 }
 
+void add_product(const torch::Tensor& parameter, const torch::Tensor& a, const torch::Tensor& b) {
+  if (!parameter.requires_grad()) return;
+  const torch::Tensor gradient = gradient_of(parameter);
+  if (a.scalar_type() == gradient.scalar_type())
+    gradient.addmm_(a, b);
+  else
+    gradient.add_(torch::mm(a, b));
+}
+
 void add_linear_gradients(WeightGradients* sink,
                           const torch::Tensor& dy,
                           const torch::Tensor& x,
@@ -25,8 +36,9 @@ void add_linear_gradients(WeightGradients* sink,
   add_weight_gradient(sink, [dy, x, weight, bias] {
     const torch::NoGradGuard no_grad;
     const at::AutoDispatchBelowADInplaceOrView direct;
-    if (weight.requires_grad()) gradient_of(weight).addmm_(dy.t(), x);
-    if (bias.requires_grad()) gradient_of(bias).add_(dy.sum(0));
+    const NoAutocast as_they_are;
+    add_product(weight, dy.t(), x);
+    if (bias.requires_grad()) gradient_of(bias).add_(dy.sum(0, false, bias.scalar_type()));
   });
 }
 

@@ -43,8 +43,12 @@ void add_weight_gradient(WeightGradients* sink, WeightGradients::Work work);
 // The gradient to add to: made on first use, so that a layer outside the runtime works too.
 torch::Tensor gradient_of(const torch::Tensor& parameter);
 
+// Adds a · b to a parameter's gradient, where it is trained. The sum is fp32's, whatever the type
+// of a and b.
+void add_product(const torch::Tensor& parameter, const torch::Tensor& a, const torch::Tensor& b);
+
 // The gradients of y = x · weightᵀ + bias for the parameters that are trained.  dy: [n, out], x:
-// [n, in].
+// [n, in], both of one type.
 void add_linear_gradients(WeightGradients* sink,
                           const torch::Tensor& dy,
                           const torch::Tensor& x,

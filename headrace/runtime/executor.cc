@@ -78,10 +78,14 @@ void Executor::forward(const Action& action, Event& event) {
   context.training = feed_->training;
   context.key = keyed(feed_->key, m);
   context.loss_scale = feed_->loss_scale(m);
+  context.gradient_scale = feed_->gradient_scale;
+  context.precision = feed_->precision;
+  const int version = feed_->version ? feed_->version(s, m) : -1;
+  constexpr std::int64_t kVersions = 1 << 20;  // more than a step has
+  context.weights = feed_->step * kVersions + version + 1;
   if (last && feed_->targets) context.targets = feed_->targets(m);
   Tensors inputs = s == 0 ? feed_->inputs(m) : take_input({true, s, m}, event);
-  Tensors outputs =
-      stage(s).forward(m, inputs, context, feed_->version ? feed_->version(s, m) : -1);
+  Tensors outputs = stage(s).forward(m, inputs, context, version);
   inputs.clear();
   if (!last) return pass_on(true, s, s + 1, m, std::move(outputs));
   if (feed_->on_output) return feed_->on_output(m, outputs);

@@ -29,9 +29,11 @@ namespace headrace {
 struct Feed {
   std::int64_t step = 0;
   bool training = true;
-  std::uint64_t key = 0;                      // of the step's random draws
-  std::function<double(int)> loss_scale;      // of the sum of a microbatch's token losses
-  std::function<Tensors(int)> inputs;         // of a microbatch, for the first stage
+  std::uint64_t key = 0;                          // of the step's random draws
+  std::function<double(int)> loss_scale;          // of the sum of a microbatch's token losses
+  double gradient_scale = 1;                      // what a loss's backward starts from
+  torch::ScalarType precision = torch::kFloat32;  // of matrix products
+  std::function<Tensors(int)> inputs;             // of a microbatch, for the first stage
   std::function<torch::Tensor(int)> targets;  // of a microbatch, for the last stage; may be empty
   std::function<void(const Action&)> on_action;  // called before each action; may be empty
   std::function<void(int)> on_reduce;            // a stage's last backward is done; may be empty

@@ -32,6 +32,11 @@ Placement placement_of(const Layout& layout) {
   return replicate(layout.schedule, options_of(layout, plenty), layout.replicas).placement;
 }
 
+Recompute recompute_of_all(const std::vector<int>& wish) {
+  if (wish == std::vector<int>{kRecomputeAll}) return Recompute::All;
+  return wish == std::vector<int>{kRecomputeAttention} ? Recompute::Attention : Recompute::None;
+}
+
 // The file's, which is for one number of microbatches.
 Schedule from_file(const Layout& layout, int microbatches) {
   Schedule schedule = read_schedule(layout.schedule);
@@ -76,12 +81,12 @@ Layout make_layout(const LayoutOptions& options) {
     items.push_back({layer.name, layer.block, layer.cost.weight()});
   layout.starts = partition(items, layout.placement.stages(), options.wish);
 
-  layout.recompute.assign(layout.starts.size(), options.recompute == std::vector<int>{-1});
+  layout.recompute.assign(layout.starts.size(), recompute_of_all(options.recompute));
   for (const int stage : options.recompute) {
-    if (stage == -1) continue;
+    if (recompute_of_all(options.recompute) != Recompute::None) break;
     check_usage(stage >= 0 && stage < layout.stages(), "pipeline.recompute names stage ", stage,
                 "; there are stages 0 to ", layout.stages() - 1);
-    layout.recompute[static_cast<std::size_t>(stage)] = true;
+    layout.recompute[static_cast<std::size_t>(stage)] = Recompute::All;
   }
   const double total =
       std::accumulate(items.begin(), items.end(), 0.0,

@@ -9,9 +9,13 @@
 
 #include "headrace/model/layer.h"
 #include "headrace/plan/partition.h"
+#include "headrace/runtime/stage.h"
 #include "headrace/schedule/schedule.h"
 
 namespace headrace {
+
+// In place of stages' numbers: all of them, or the attention of all.
+constexpr int kRecomputeAll = -1, kRecomputeAttention = -2;
 
 struct LayoutOptions {
   std::vector<LayerSpec> model;
@@ -20,7 +24,7 @@ struct LayoutOptions {
   int stages_per_rank = 0;          // 0: the schedule's own default
   std::vector<int> replicas = {1};  // of every stage, or one number a stage (replicate.h)
   SplitWish wish;
-  std::vector<int> recompute;  // stages that recompute their activations; {-1}: all
+  std::vector<int> recompute;  // stages that recompute their activations, or one of the above
 };
 
 struct Layout {
@@ -30,9 +34,9 @@ struct Layout {
   int stages_per_rank = 0;
   std::vector<int> replicas = {1};
   Placement placement;
-  std::vector<int> starts;      // first layer of each stage
-  std::vector<bool> recompute;  // of each stage
-  std::vector<double> share;    // of the whole estimated cost, each stage
+  std::vector<int> starts;           // first layer of each stage
+  std::vector<Recompute> recompute;  // of each stage
+  std::vector<double> share;         // of the whole estimated cost, each stage
 
   int stages() const { return static_cast<int>(starts.size()); }
   int end(int stage) const;  // one past the stage's last layer

@@ -65,6 +65,8 @@ Feed Pipeline::feed_of(const Work& work, bool training) {
   feed.loss_scale = [scale = work.loss_scale](int) { return scale; };
   feed.inputs = [&](int microbatch) { return Tensors{work.inputs(microbatch)}; };
   feed.targets = work.targets;
+  feed.gradient_scale = work.gradient_scale;
+  feed.precision = options_.precision;
   feed.on_action = work.on_action;
   if (training) feed.on_reduce = [&](int stage) { gradients_->stage_done(stage, work.step); };
   return feed;
@@ -76,6 +78,9 @@ Losses Pipeline::run_asynchronous(const Work& work, const Schedule& schedule) {
   check(!gradients_->any_shared(),
         "an asynchronous schedule updates each stage at a time of its "
         "own, so that no parameter may have several owners: no tied embeddings, no replicas");
+  check(work.gradient_scale == 1,
+        "an asynchronous schedule has no step to leave out where fp16 "
+        "overflows; set train.precision = \"bf16\"");
   check(work.clip == 0,
         "an asynchronous schedule has no norm of all gradients to clip by; set "
         "train.clip = 0");
@@ -165,12 +170,16 @@ StepResult Pipeline::train(const Work& work) {
     return result;
   }
   std::string worst;
-  result.norm = gradients_->total_norm(norms, &worst);
-  check(std::isfinite(result.norm), "the gradient norm is ", result.norm, " at step ", work.step,
-        " (loss ", result.loss, "), first in ", worst,
+  result.norm = gradients_->total_norm(norms, &worst) / work.gradient_scale;
+  result.overflow = !std::isfinite(result.norm);
+  if (result.overflow && work.gradient_scale != 1) return result;
+  check(!result.overflow, "the gradient norm is ", result.norm, " at step ", work.step, " (loss ",
+        result.loss, "), first in ", worst,
         ": nothing was updated; try a lower train.learning_rate, more train.warmup or a lower "
         "train.clip");
-  if (work.clip > 0 && result.norm > work.clip) gradients_->scale(work.clip / result.norm);
+  const double clip = work.clip > 0 && result.norm > work.clip ? work.clip / result.norm : 1;
+  const double factor = clip / work.gradient_scale;
+  if (factor != 1) gradients_->scale(factor);
   return result;
 }
 

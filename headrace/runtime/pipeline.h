@@ -32,7 +32,9 @@ struct Work {
   double loss_scale = 1;  // 1 / valid tokens of the global batch; asynchronous schedules: each of
                           // a microbatch's update, by `scale_of_update`
   double clip = 0;        // greatest norm of the gradients; 0: none
-  bool stop = false;      // this rank was asked to end
+  double gradient_scale = 1;  // a power of two that gradients are computed times, and that is taken
+                              // out again; other than 1, an overflow is no error
+  bool stop = false;          // this rank was asked to end
   std::function<void(const Action&)> on_action;
   // Of asynchronous schedules. The valid tokens of an update are those of its microbatches; and
   // `update` is to change the parameters of a stage by their gradients.
@@ -41,10 +43,11 @@ struct Work {
 };
 
 struct StepResult {
-  double loss = 0;    // mean over the valid tokens of the global batch; asynchronous: over updates
-  double norm = 0;    // of all gradients, before clipping; asynchronous: there is none, NaN
-  bool stop = false;  // any rank was asked to end
-  double makespan = 0;  // seconds from the first rank's first action to the last rank's last one
+  double loss = 0;  // mean over the valid tokens of the global batch; asynchronous: over updates
+  bool overflow = false;  // the norm is not finite: there is nothing to update with
+  double norm = 0;        // of all gradients, before clipping; asynchronous: there is none, NaN
+  bool stop = false;      // any rank was asked to end
+  double makespan = 0;    // seconds from the first rank's first action to the last rank's last one
 };
 
 struct Evaluation {
@@ -55,6 +58,7 @@ struct Evaluation {
 struct PipelineOptions {
   std::uint64_t seed = 0;
   torch::Device device = torch::kCPU;
+  torch::ScalarType precision = torch::kFloat32;  // of matrix products (precision.h)
   bool sharded = false;  // gradients' sums stay with one of their owners (gradients.h)
 };
 
@@ -65,7 +69,7 @@ class Pipeline {
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
   // asynchronous schedule makes itself, through work.update, many times. Throws
   // Error on every rank, naming the step and the first such parameter, where the norm is not
-  // finite.
+  // finite and there is no gradient_scale to lower.
   StepResult train(const Work& work);
   // Forwards alone, with nothing saved, no random draws, and gradients left as they are.
   Evaluation evaluate(const Work& work);

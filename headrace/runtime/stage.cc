@@ -10,6 +10,7 @@
 #include <torch/csrc/autograd/engine.h>
 
 #include "headrace/base/error.h"
+#include "headrace/model/precision.h"
 
 namespace headrace {
 namespace {
@@ -36,9 +37,10 @@ Tensors detached(const Tensors& outputs) {
 
 }  // namespace
 
-Stage::Stage(int index, std::vector<std::unique_ptr<Layer>> layers, bool recompute)
+Stage::Stage(int index, std::vector<std::unique_ptr<Layer>> layers, Recompute recompute)
     : index_(index), layers_(std::move(layers)), recompute_(recompute) {
   for (const auto& layer : layers_) twice_ = twice_ || layer->leaves_gradients_to_autograd();
+  for (const torch::Tensor& weight : weights()) device_ = weight.device().type();
 }
 
 // The layers compute with other weights as long as this lives.
@@ -95,19 +97,22 @@ void Stage::next_version(bool keep) {
 
 Tensors Stage::run(const Tensors& inputs, Context context) {
   context.weight_gradients = &weight_gradients_;
+  context.recompute_attention = recompute_ == Recompute::Attention;
   Tensors values = inputs;
+  const Autocast autocast(device_, context.precision);
   for (const auto& layer : layers_) values = layer->forward(values, context);
   return values;
 }
 
-Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs) {
+Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs, double gradient_scale) {
   Saved saved;
   saved.inputs = inputs;
   for (const torch::Tensor& output : outputs) {
     if (output.defined() && output.requires_grad()) {
       // The edge keeps the graph alive, but not the output itself: that is the receiver's.
       saved.outputs.emplace_back(torch::autograd::impl::gradient_edge(output));
-      saved.seed.push_back(output.dim() == 0 ? torch::ones_like(output) : torch::Tensor());
+      saved.seed.push_back(output.dim() == 0 ? torch::full_like(output, gradient_scale)
+                                             : torch::Tensor());
     } else {
       saved.outputs.emplace_back(std::nullopt);
       saved.seed.emplace_back();
@@ -129,7 +134,7 @@ Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& con
     older_.erase(older_.begin(), older_.lower_bound(version));
     if (version != newest_) borrowed.emplace(*this, older_.at(version));
   }
-  if (recompute_) {
+  if (recompute_ == Recompute::All) {
     Saved saved;
     saved.weights = weights();
     saved.inputs = leaves;
@@ -144,14 +149,15 @@ Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& con
     return outputs;
   }
   const Tensors outputs = run(leaves, context);
-  saved_.emplace(microbatch, save(leaves, outputs));
+  saved_.emplace(microbatch, save(leaves, outputs, context.gradient_scale));
   return detached(outputs);
 }
 
 Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
-  if (recompute_) {
+  if (recompute_ == Recompute::All) {
     const Borrowed borrowed(*this, saved.weights);
-    saved = save(saved.inputs, run(saved.inputs, saved.context));
+    const Tensors outputs = run(saved.inputs, saved.context);
+    saved = save(saved.inputs, outputs, saved.context.gradient_scale);
   }
   torch::autograd::edge_list roots;
   torch::autograd::variable_list gradients;

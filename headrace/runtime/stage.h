@@ -6,9 +6,10 @@
 //   backward_weight(3)
 //
 // Outputs are detached. Of a saved forward only what the backward needs is kept: not the outputs,
-// and with `recompute` only the inputs (the forward is run again before the backward; its random
+// and with Recompute::All only the inputs (the forward is run again before the backward; its random
 // draws are keyed, so it is the same). Gradients add up in the parameters' `.grad`, in the order of
-// the calls.
+// the calls. Operations choose their types by the context's precision; what goes to the next stage
+// is left as it is, which for torch's autocast and this project's layers is mostly fp32.
 //
 // Asynchronous schedules update a stage while microbatches are under way. A microbatch's backward
 // uses the weights of its forward (weight stashing: Narayanan et al., PipeDream, SOSP 2019): an
@@ -19,6 +20,7 @@
 // thread of its rank.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -30,9 +32,16 @@
 
 namespace headrace {
 
+// What a stage does not keep from a forward but computes again for its backward.
+enum class Recompute : std::uint8_t {
+  None,
+  Attention,  // the attention halves' branches (halves.h); of a model without them nothing
+  All         // the whole stage
+};
+
 class Stage {
  public:
-  Stage(int index, std::vector<std::unique_ptr<Layer>> layers, bool recompute);
+  Stage(int index, std::vector<std::unique_ptr<Layer>> layers, Recompute recompute);
 
   int index() const { return index_; }
   std::vector<std::unique_ptr<Layer>>& layers() { return layers_; }
@@ -77,7 +86,7 @@ class Stage {
 
   Tensors weights() const;
   Tensors run(const Tensors& inputs, Context context);
-  Saved save(const Tensors& inputs, const Tensors& outputs);
+  Saved save(const Tensors& inputs, const Tensors& outputs, double gradient_scale);
   Tensors backward_through(Saved saved, const Tensors& output_gradients);
   Tensors backward_to_inputs(const Saved& saved,
                              const torch::autograd::edge_list& roots,
@@ -85,7 +94,8 @@ class Stage {
 
   int index_;
   std::vector<std::unique_ptr<Layer>> layers_;
-  bool recompute_;
+  Recompute recompute_;
+  torch::DeviceType device_ = torch::kCPU;
   bool twice_ = false;  // a split backward goes through twice
   WeightGradients weight_gradients_;
   std::map<int, Saved> saved_;

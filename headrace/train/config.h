@@ -43,8 +43,10 @@ struct TrainConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double momentum = 0;  // sgd
-  double clip = 1.0;    // greatest gradient norm over all stages; 0: none
+  double momentum = 0;             // sgd
+  std::string precision = "fp32";  // or "bf16", "fp16": of matrix products
+  double loss_scale = 65536;       // fp16: what it starts at
+  double clip = 1.0;               // greatest gradient norm over all stages; 0: none
   std::uint64_t seed = 1;
   std::int64_t evaluate_every = 0;       // steps; 0: at the end only
   std::int64_t evaluate_sequences = 0;   // of the validation split; 0: all
@@ -60,7 +62,7 @@ struct PipelineConfig {
   int stages_per_rank = 0;         // 0: the schedule's own
   std::vector<int> balance;        // transformer blocks a stage
   std::vector<std::string> split;  // or the first layer of each later stage
-  std::vector<int> recompute;      // stages that recompute their activations; {-1}: all
+  std::vector<int> recompute;      // stages that recompute their activations, or as layout.h says
   int threads = 0;                 // intra-op threads a rank; 0: cores ÷ ranks
   double start_limit = 300;        // seconds: rendezvous, loading, the first step
   double step_limit = 120;         // seconds: any wait of a later step

@@ -14,6 +14,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
+#include "headrace/runtime/layout.h"
 #include "headrace/train/config.h"
 #include "headrace/train/config_value.h"
 
@@ -147,12 +148,16 @@ struct ListOf {
 struct Recompute {
   ListOf<Whole> stages{};
 
-  std::string expected() const { return "\"none\", \"all\" or a list of stages, as [0, 2]"; }
+  std::string expected() const {
+    return "\"none\", \"attention\", \"all\" or a list of stages, as [0, 2]";
+  }
   bool read(const Value& value, std::vector<int>& out) const {
     if (value == Value{std::string("none")}) {
       out.clear();
     } else if (value == Value{std::string("all")}) {
-      out = {-1};
+      out = {kRecomputeAll};
+    } else if (value == Value{std::string("attention")}) {
+      out = {kRecomputeAttention};
     } else {
       return stages.read(value, out);
     }
@@ -160,7 +165,8 @@ struct Recompute {
   }
   Value write(const std::vector<int>& items) const {
     if (items.empty()) return {std::string("none")};
-    if (items == std::vector<int>{-1}) return {std::string("all")};
+    if (items == std::vector<int>{kRecomputeAll}) return {std::string("all")};
+    if (items == std::vector<int>{kRecomputeAttention}) return {std::string("attention")};
     return stages.write(items);
   }
 };
@@ -261,6 +267,11 @@ void add_train(std::vector<Key>& table) {
   train("beta2", &T::beta2, Number{.high = 1}, "adamw: decay of the second moment");
   train("epsilon", &T::epsilon, Number{}, "adamw: added to the root of the second moment");
   train("momentum", &T::momentum, Number{.high = 1}, "sgd");
+  train("precision", &T::precision, Choice{{"fp32", "bf16", "fp16"}},
+        "of matrix products and attention; weights, sums of gradients and the rest are fp32");
+  train("loss_scale", &T::loss_scale, Number{.low = 0, .above = true},
+        "fp16: what it starts at, a power of two; halved where gradients overflow, doubled after "
+        "2,000 steps without");
   train("clip", &T::clip, Number{}, "greatest gradient norm over all stages; 0: no limit");
   train("seed", &T::seed, Whole{0}, "of the initial weights, the order of the data and dropout");
   train("evaluate_every", &T::evaluate_every, Whole{0},
@@ -292,7 +303,8 @@ void add_pipeline(std::vector<Key>& table) {
            "the first layer of each later stage")
       .instead_of = "balance";
   pipeline("recompute", &P::recompute, Recompute{},
-           "stages that recompute their activations in the backward");
+           "what is computed again in the backward instead of kept: the attention branches, all "
+           "activations, or all of some stages");
   pipeline("threads", &P::threads, Whole{0}, "a rank; 0: cores ÷ ranks, at least 1");
   pipeline("start_limit", &P::start_limit, Seconds{}, "longest wait until the first step is done");
   pipeline("step_limit", &P::step_limit, Seconds{}, "longest wait in a later step");

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -88,6 +89,9 @@ void check_train(const TrainConfig& train) {
               " and train.epochs ", train.epochs, " are both given; give one of them");
   check_usage(train.steps > 0 || train.epochs > 0,
               "neither train.steps nor train.epochs is given; give one of them");
+  int exponent = 0;
+  check_usage(std::frexp(train.loss_scale, &exponent) == 0.5, "train.loss_scale is ",
+              train.loss_scale, ", not a power of two: scaling by it would change the gradients");
   check_usage(train.minimum_learning_rate <= train.learning_rate, "train.minimum_learning_rate is ",
               train.minimum_learning_rate, ", more than train.learning_rate, ",
               train.learning_rate);
@@ -148,7 +152,7 @@ void resolve_stages(PipelineConfig& pipeline, const GptConfig& model) {
               pipeline.ranks, " × pipeline.stages_per_rank ", per_rank, " = ", wanted);
   std::set<int> seen;
   for (const int stage : pipeline.recompute) {
-    if (pipeline.recompute.size() == 1 && stage == -1) break;
+    if (stage == kRecomputeAll || stage == kRecomputeAttention) break;
     check_usage(stage >= 0 && static_cast<std::size_t>(stage) < wanted,
                 "pipeline.recompute names stage ", stage, ", and the stages are 0 to ", wanted - 1);
     check_usage(seen.insert(stage).second, "pipeline.recompute names stage ", stage, " twice");

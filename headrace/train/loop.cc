@@ -18,6 +18,7 @@
 #include "headrace/runtime/collect.h"
 #include "headrace/runtime/memory.h"
 #include "headrace/timeline/chrome.h"
+#include "headrace/train/loss_scale.h"
 #include "headrace/train/optimizer.h"
 #include "headrace/train/run_folder.h"
 #include "headrace/train/samples.h"
@@ -97,6 +98,12 @@ Timeline gather_timeline(Transport& transport,
   return timeline;
 }
 
+torch::ScalarType type_of(const std::string& precision) {
+  return precision == "bf16"   ? torch::kBFloat16
+         : precision == "fp16" ? torch::kFloat16
+                               : torch::kFloat32;
+}
+
 constexpr int kWholeRank = -1;
 
 // One rank's run, step after step.
@@ -109,9 +116,12 @@ class Run {
         samples_(config),
         pipeline_(layout_of(config),
                   transport,
-                  {.seed = config.train.seed, .sharded = config.pipeline.shard_optimizer}),
+                  {.seed = config.train.seed,
+                   .precision = type_of(config.train.precision),
+                   .sharded = config.pipeline.shard_optimizer}),
         asynchronous_(is_asynchronous(lowered_schedule(
-            pipeline_.layout(), static_cast<int>(config.train.microbatches), true))) {
+            pipeline_.layout(), static_cast<int>(config.train.microbatches), true))),
+        loss_scale_(config.train) {
     make_optimizers();
     transport_.set_limit(config.pipeline.start_limit);
     // An epoch's last, smaller batch may be too small for the schedule: found now, not at the end
@@ -157,6 +167,7 @@ class Run {
     work.targets = [&](int m) { return slice(batch.targets, m, rows); };
     work.loss_scale = valid > 0 ? 1.0 / static_cast<double>(valid) : 0;
     work.clip = config_.train.clip;
+    work.gradient_scale = loss_scale_.value();
     work.stop = hooks_.stop_requested && hooks_.stop_requested();
     const double rate = learning_rate(config_.train, step, samples_.steps());
     work.scale_of_update = [&](const std::vector<int>& microbatches) {
@@ -174,10 +185,11 @@ class Run {
     if (hooks_.after_gradients) hooks_.after_gradients(step, pipeline_);
 
     const double update_start = transport_.clock();
-    if (!asynchronous_) {
+    if (!asynchronous_ && !result.overflow) {
       optimizers_.at(kWholeRank).step(rate);
       pipeline_.gradients().share_values(step);
     }
+    loss_scale_.after_step(result.overflow);
     const double update_end = transport_.clock();
     events_ = pipeline_.events();
     clock_.add(transport_.rank(), events_, result.makespan, update_end - update_start);
@@ -194,6 +206,11 @@ class Run {
                         .seconds = seconds_since(start)};
     if (folder_) folder_->record(line);
     if (hooks_.console != nullptr) hooks_.console->step(line);
+    if (result.overflow)
+      say(cat("note: gradients of step ", step + 1,
+              " overflowed in fp16: nothing was updated; the "
+              "loss scale is now ",
+              loss_scale_.value()));
     return result;
   }
 
@@ -256,6 +273,7 @@ class Run {
   Samples samples_;
   Pipeline pipeline_;
   const bool asynchronous_;
+  LossScale loss_scale_;
   std::map<int, Optimizer> optimizers_;  // by stage
   std::optional<RunFolder> folder_;
   StageClock clock_;
@@ -272,6 +290,9 @@ void require_trainable(const Config& config) {
   const std::string what = cat("pipeline.schedule '", layout.schedule, "' is asynchronous");
   check_usage(config.train.clip == 0, what,
               ": there is no norm of all gradients to clip by; set train.clip = 0");
+  check_usage(config.train.precision != "fp16", what,
+              ": there is no step to leave out where fp16 overflows; set train.precision = "
+              "\"bf16\"");
   check_usage(!config.model.tied, what,
               ", and the owners of tied embeddings would drift apart; set model.tied = false");
   for (int stage = 0; stage < layout.stages(); ++stage)

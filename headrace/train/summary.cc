@@ -40,6 +40,12 @@ std::vector<std::int64_t> stage_parameters(const Layout& layout) {
   return counts;
 }
 
+const char* recompute_text(Recompute recompute) {
+  return recompute == Recompute::All         ? "all"
+         : recompute == Recompute::Attention ? "attention"
+                                             : "none";
+}
+
 // Of an asynchronous schedule: what its weight versions take.
 std::string versions_text(const Layout& layout, int microbatches) {
   const Schedule schedule = lowered_schedule(layout, microbatches, true);
@@ -78,7 +84,7 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
        << " parameters, " << fixed_text(flops_per_token(layout, config.model.context) / 1e6, 1)
        << " MFLOP a token\n# training: " << count_text(samples.steps()) << " steps of "
        << train.optimizer << ", learning rate " << train.learning_rate << ", seed " << train.seed
-       << "\n";
+       << ", " << train.precision << "\n";
   if (layout.placement.ranks > train.microbatches) {
     text << "# note: fewer microbatches (" << train.microbatches << ") than ranks ("
          << layout.placement.ranks
@@ -92,7 +98,7 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
     const std::vector<int>& owners = layout.placement.owners[at];
     table.add({std::int64_t{s}, std::vector<double>(owners.begin(), owners.end()),
                layer_range(layout, s), parameters[at], 100 * layout.share[at],
-               layout.recompute[at] ? "yes" : "no"});
+               recompute_text(layout.recompute[at])});
   }
   text << table.print(Format::Text);
   return text.str();

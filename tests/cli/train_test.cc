@@ -155,6 +155,37 @@ TEST_F(Train, AsynchronousSchedulesLearn) {
   }
 }
 
+TEST_F(Train, HalfPrecisionIsTheSameForEveryNumberOfRanks) {
+  for (const std::string type : {"bf16", "fp16"}) {
+    const std::string more = "--microbatches 4 --set train.precision=" + type + " ";
+    EXPECT_EQ(train(more + "--ranks 1 --run-dir one").code, 0);
+    for (const std::string split : {"--ranks 3", "--ranks 2 --schedule zb-v",
+                                    "--ranks 2 --set pipeline.recompute=attention"}) {
+      const Outcome run = train(more + split + " --run-dir r");
+      EXPECT_EQ(run.code, 0) << run.err;
+      EXPECT_EQ(metrics("r"), metrics("one")) << type << " " << split;
+    }
+  }
+}
+
+// Starts so high that gradients overflow: all ranks leave the same steps out.
+TEST_F(Train, TheLossScaleOfFp16ComesDown) {
+  const std::string more =
+      "--microbatches 4 --steps 24 --set train.precision=fp16 --set "
+      "train.loss_scale=1099511627776 ";
+  const Outcome two = train(more + "--ranks 2 --run-dir two");
+  EXPECT_EQ(two.code, 0) << two.err;
+  EXPECT_THAT(two.out, HasSubstr("gradients of step 1 overflowed in fp16: nothing was updated; the "
+                                 "loss scale is now 5.49756e+11"));
+  const std::vector<std::string> records = metrics("two");
+  ASSERT_THAT(records, SizeIs(24));
+  EXPECT_THAT(records.front(), HasSubstr("\"grad_norm\":null"));
+  EXPECT_THAT(records.back(), Not(HasSubstr("null")));
+  EXPECT_EQ(train(more + "--ranks 1 --run-dir one").code, 0);
+  EXPECT_EQ(metrics("one"), records);
+  EXPECT_THAT(train("--set train.loss_scale=1000").err, HasSubstr("not a power of two"));
+}
+
 TEST_F(Train, FewerMicrobatchesThanRanksIsNotedAndFinishes) {
   const Outcome run = train("--ranks 4 --microbatches 2 --run-dir r");
   EXPECT_EQ(run.code, 0);

@@ -148,7 +148,8 @@ Outcome piped(const std::vector<bool>& trained,
       std::vector<std::unique_ptr<Layer>> own;
       for (int i = s * count / stages; i < (s + 1) * count / stages; ++i)
         own.push_back(std::move(all[static_cast<std::size_t>(i)]));
-      mine.push_back(std::make_unique<Stage>(s, std::move(own), recompute));
+      mine.push_back(
+          std::make_unique<Stage>(s, std::move(own), recompute ? Recompute::All : Recompute::None));
       pointers.push_back(mine.back().get());
     }
     Executor executor(transport, schedule.placement, pointers);

@@ -166,7 +166,7 @@ TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
       std::vector<std::unique_ptr<Layer>> layers;
       for (int i = l.starts[static_cast<std::size_t>(s)]; i < l.end(s); ++i)
         layers.push_back(l.model[static_cast<std::size_t>(i)].build({.seed = 1}));
-      Stage stage(s, std::move(layers), false);
+      Stage stage(s, std::move(layers), Recompute::None);
       Executor executor(transport, l.placement, {&stage});
       const Work w = work(0, 8);
       Feed feed;

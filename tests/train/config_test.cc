@@ -88,9 +88,10 @@ step_limit = 5
 
 TEST(Config, RecomputeIsAWordOrAList) {
   EXPECT_THAT(small({"pipeline.recompute=all"}).pipeline.recompute, ElementsAre(-1));
+  EXPECT_THAT(small({"pipeline.recompute=attention"}).pipeline.recompute, ElementsAre(-2));
   EXPECT_THAT(small({"pipeline.recompute=none"}).pipeline.recompute, ElementsAre());
   EXPECT_THAT(set_error("pipeline.recompute=some"),
-              HasSubstr("must be \"none\", \"all\" or a list of stages"));
+              HasSubstr("must be \"none\", \"attention\", \"all\" or a list of stages"));
   EXPECT_THAT(set_error("pipeline.recompute=[-1]"), HasSubstr("the list [-1]"));
 }
 

@@ -1,0 +1,27 @@
+// The dynamic loss scale of fp16 training: gradients that would be too small for the type are
+// computed times a power of two, which is taken out before they are used.
+//
+// Every rank keeps one of its own: it changes by the norm of all gradients alone, which is the same
+// on every rank, so that all agree without a word.
+#pragma once
+
+#include "headrace/train/config.h"
+
+namespace headrace {
+
+class LossScale {
+ public:
+  explicit LossScale(const TrainConfig& config)
+      : changes_(config.precision == "fp16"), value_(changes_ ? config.loss_scale : 1) {}
+
+  double value() const { return value_; }
+  // Throws Error where it cannot get smaller: then the gradients are not finite by themselves.
+  void after_step(bool overflow);
+
+ private:
+  bool changes_;
+  double value_;
+  int good_ = 0;  // steps since it last changed
+};
+
+}  // namespace headrace
