@@ -128,7 +128,8 @@ LayerSpec embedding_spec(const GptConfig& config) {
   spec.parameters = {
       {"embedding.weight", {config.vocabulary, config.width}, 0, kInitialDeviation},
       {"embedding.position.weight", {config.context, config.width}, 0, kInitialDeviation}};
-  spec.cost = {0, 4 * values * kFloatBytes, 0, values * kFloatBytes};
+  spec.cost = {0, 4 * values * kFloatBytes, values * kFloatBytes};
+  spec.memory = {.working = 2 * values};
   spec.build = [parameters = spec.parameters, p = config.dropout](const BuildOptions& options) {
     return std::make_unique<EmbeddingLayer>(make_parameters(parameters, options), p);
   };
@@ -143,8 +144,14 @@ LayerSpec attention_spec(const GptConfig& config, int block) {
   spec.parameters = half_parameters(spec.name, "qkv", 3LL * config.width, "out", config);
   // The causal mask leaves half of the two score products.
   spec.cost = {8 * tokens * width * width + 2 * tokens * tokens * width,
-               16 * tokens * width * kFloatBytes, 7 * tokens * width * kFloatBytes,
-               tokens * width * kFloatBytes};
+               16 * tokens * width * kFloatBytes, tokens * width * kFloatBytes};
+  // The input, statistics of norm and softmax, and the dropout's mask; the norm's result, queries,
+  // keys, values and the attention's result.
+  const double mask = config.dropout > 0 ? 1 : 0;
+  spec.memory = {.floats = tokens * ((1 + mask) * width + 2 + config.heads),
+                 .products = 5 * tokens * width,
+                 .working = 9 * tokens * width,
+                 .is_attention = true};
   spec.build = [parameters = spec.parameters, name = spec.name,
                 config](const BuildOptions& options) {
     return std::make_unique<HalfLayer>(make_parameters(parameters, options), name, config.heads,
@@ -160,7 +167,12 @@ LayerSpec mlp_spec(const GptConfig& config, int block) {
   spec.block = block;
   spec.parameters = half_parameters(spec.name, "up", 4LL * config.width, "down", config);
   spec.cost = {16 * tokens * width * width, 16 * tokens * width * kFloatBytes,
-               10 * tokens * width * kFloatBytes, tokens * width * kFloatBytes};
+               tokens * width * kFloatBytes};
+  // The input, the norm's statistics and the mask; the norm's result, and both sides of the gelu.
+  const double mask = config.dropout > 0 ? 1 : 0;
+  spec.memory = {.floats = tokens * ((1 + mask) * width + 2),
+                 .products = 9 * tokens * width,
+                 .working = 9 * tokens * width};
   spec.build = [parameters = spec.parameters, name = spec.name,
                 config](const BuildOptions& options) {
     return std::make_unique<HalfLayer>(make_parameters(parameters, options), name, 0,
@@ -180,7 +192,10 @@ LayerSpec head_spec(const GptConfig& config) {
                       0,
                       kInitialDeviation}};
   spec.cost = {2 * tokens * width * vocabulary, (2 * width + 3 * vocabulary) * tokens * kFloatBytes,
-               (2 * width + vocabulary) * tokens * kFloatBytes, 0};
+               0};
+  spec.memory = {.floats = tokens * (2 * width + vocabulary + 4),
+                 .working = 3 * tokens * width,
+                 .copies = tokens * (vocabulary + width)};
   spec.build = [parameters = spec.parameters](const BuildOptions& options) {
     return std::make_unique<HeadLayer>(make_parameters(parameters, options));
   };

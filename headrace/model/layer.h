@@ -94,14 +94,22 @@ std::vector<Parameter> make_parameters(const std::vector<ParameterSpec>& specs,
 
 // Estimates for one sequence, forward only.
 struct LayerCost {
-  double flops = 0;             // of matrix products; a backward costs twice this
-  double moved_bytes = 0;       // read and written by all that is no matrix product
-  double activation_bytes = 0;  // held from forward to backward
-  double boundary_bytes = 0;    // of the output
+  double flops = 0;           // of matrix products; a backward costs twice this
+  double moved_bytes = 0;     // read and written by all that is no matrix product
+  double boundary_bytes = 0;  // of the output
 
   // What a stage is balanced by: matrix products and memory traffic in one unit, at the 10
   // operations a byte that a CPU core and a GPU alike take within a factor of two.
   double weight() const { return flops + 10 * moved_bytes; }
+};
+
+// Numbers that one sequence makes a layer hold.
+struct LayerMemory {
+  double floats = 0;          // from forward to backward in fp32, the input among them
+  double products = 0;        // and in the type of matrix products
+  double working = 0;         // besides, at most, while its forward or backward runs
+  double copies = 0;          // and where the type of the products is not fp32
+  bool is_attention = false;  // Recompute::Attention leaves only the input
 };
 
 struct LayerSpec {
@@ -109,6 +117,7 @@ struct LayerSpec {
   int block = -1;  // the transformer block it is part of; -1: embedding or head
   std::vector<ParameterSpec> parameters;
   LayerCost cost;
+  LayerMemory memory;
   std::function<std::unique_ptr<Layer>(const BuildOptions&)> build;
 };
 

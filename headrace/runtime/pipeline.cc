@@ -125,12 +125,15 @@ StepResult Pipeline::train(const Work& work) {
   gradients_->zero();
   const Schedule& plan = schedule(work.microbatches, true);
   const bool asynchronous = is_asynchronous(plan);
+  StepResult result;
   Losses losses;
   if (asynchronous) {
     losses = run_asynchronous(work, plan);
   } else {
     losses = executor_->run(plan, feed_of(work, true));
+    result.reduce_start = transport_.clock();
     gradients_->combine(work.step);
+    result.reduce_end = transport_.clock();
   }
 
   std::vector<double> mine(kFixed);
@@ -146,7 +149,6 @@ StepResult Pipeline::train(const Work& work) {
   if (!asynchronous)
     for (const double square : gradients_->squared_norms()) mine.push_back(square);
 
-  StepResult result;
   double start = std::numeric_limits<double>::infinity(), end = -start;
   std::map<int, double> loss_of;
   std::vector<std::vector<double>> norms;

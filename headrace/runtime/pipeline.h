@@ -47,7 +47,8 @@ struct StepResult {
   bool overflow = false;  // the norm is not finite: there is nothing to update with
   double norm = 0;        // of all gradients, before clipping; asynchronous: there is none, NaN
   bool stop = false;      // any rank was asked to end
-  double makespan = 0;    // seconds from the first rank's first action to the last rank's last one
+  double reduce_start = 0, reduce_end = 0;  // this rank's sums over owners, on the shared clock
+  double makespan = 0;  // seconds from the first rank's first action to the last rank's last one
 };
 
 struct Evaluation {

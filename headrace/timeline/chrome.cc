@@ -20,7 +20,8 @@ using nlohmann::ordered_json;
 
 std::string_view category(Kind kind) {
   if (is_compute(kind)) return "compute";
-  if (is_send(kind) || is_recv(kind) || kind == Kind::ReduceGradients) return "transfer";
+  if (is_send(kind) || is_recv(kind)) return "transfer";
+  if (kind == Kind::ReduceGradients) return "reduction";
   return "update";
 }
 
@@ -50,8 +51,11 @@ class Trace {
       add_flow("s", number, arrow.from.rank, 0.5 * (work_begin(from) + from.end), from);
       add_flow("f", number, arrow.to.rank, work_begin(to), from);
     }
-    return cat("{\"displayTimeUnit\":\"ms\",\"otherData\":{\"name\":",
-               ordered_json(timeline_.name).dump(), "},\"traceEvents\":[\n", events_, "\n]}\n");
+    ordered_json about = {{"name", timeline_.name}};
+    if (timeline_.measured)
+      about["clock_error_microseconds"] = timeline_.clock_error * microseconds_;
+    return cat("{\"displayTimeUnit\":\"ms\",\"otherData\":", about.dump(), ",\"traceEvents\":[\n",
+               events_, "\n]}\n");
   }
 
  private:

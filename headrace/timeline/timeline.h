@@ -32,6 +32,7 @@ struct Timeline {
   std::string name;
   bool measured = false;                  // seconds of a real run; else the costs' unit
   std::vector<std::vector<Event>> ranks;  // each ascending in start, without overlap
+  double clock_error = 0;                 // how far the clocks of two ranks may be apart
 };
 
 }  // namespace headrace

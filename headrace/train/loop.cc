@@ -83,10 +83,15 @@ Timeline gather_timeline(Transport& transport,
                                          e.transfer};
     mine.insert(mine.end(), numbers.begin(), numbers.end());
   }
-  Timeline timeline{name, true, {}};
+  mine.insert(mine.begin(), transport.clock_error());
+  Timeline timeline{name, true, {}, 0};
+  double worst = 0, second = 0;  // errors against rank 0's clock
   for (const std::vector<double>& theirs : collect(transport, mine, kTimeline)) {
     auto& rank = timeline.ranks.emplace_back();
-    for (std::size_t i = 0; i + kNumbers <= theirs.size(); i += kNumbers) {
+    second = std::max(second, std::min(worst, theirs[0]));
+    worst = std::max(worst, theirs[0]);
+    timeline.clock_error = worst + second;
+    for (std::size_t i = 1; i + kNumbers <= theirs.size(); i += kNumbers) {
       const double* n = &theirs[i];
       rank.push_back({{static_cast<Kind>(n[0]), static_cast<int>(n[1]), static_cast<int>(n[2])},
                       n[3],
@@ -192,10 +197,15 @@ class Run {
     loss_scale_.after_step(result.overflow);
     const double update_end = transport_.clock();
     events_ = pipeline_.events();
-    clock_.add(transport_.rank(), events_, result.makespan, update_end - update_start);
+    clock_.add(transport_.rank(), events_, result.makespan, result.reduce_end - result.reduce_start,
+               update_end - update_start);
     const int first_stage = events_.empty() ? 0 : events_.front().action.stage;
-    if (!asynchronous_)
-      events_.push_back({{Kind::Update, first_stage, -1}, update_start, update_end, 0, 0});
+    const auto note = [&](Kind kind, double from, double to) {
+      events_.push_back({{kind, first_stage, -1}, from, to, 0, 0});
+    };
+    if (pipeline_.gradients().any_shared())
+      note(Kind::ReduceGradients, result.reduce_start, result.reduce_end);
+    if (!asynchronous_) note(Kind::Update, update_start, update_end);
 
     const StepLine line{.step = step + 1,
                         .steps = samples_.steps(),
@@ -257,9 +267,11 @@ class Run {
     if (config_.timeline) {
       const Timeline timeline = gather_timeline(transport_, events_, pipeline_.layout().schedule);
       if (folder_) folder_->write("timeline.json", chrome_trace(timeline));
+      say(cat("# timeline: of the last step; the ranks' clocks agree to within ",
+              fixed_text(1e6 * timeline.clock_error, 1), " µs"));
     }
     if (hooks_.console != nullptr) hooks_.console->finish();
-    say(closing_table(pipeline_.layout(), times));
+    say(closing_table(config_, pipeline_.layout(), times));
     if (result.stopped) say(cat("stopped as asked, after step ", done, " of ", samples_.steps()));
   }
 

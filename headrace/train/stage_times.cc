@@ -13,12 +13,15 @@ namespace headrace {
 void StageClock::add(int rank,
                      const std::vector<Event>& events,
                      double makespan,
+                     double reduce_seconds,
                      double update_seconds) {
   for (const Event& event : events) {
     StageSeconds& times = stages_[event.action.stage];
     const double work = event.end - event.start - event.wait - event.transfer;
     if (event.action.kind == Kind::Update)
       times.update += work;
+    else if (event.action.kind == Kind::ReduceGradients)
+      times.reduce += work;
     else if (!is_compute(event.action.kind))
       times.transfer += work;
     else if (event.action.kind == Kind::Forward)
@@ -31,6 +34,7 @@ void StageClock::add(int rank,
   for (auto& [stage, times] : stages_) {
     times.rank = rank;
     times.makespan += makespan;
+    times.reduce += reduce_seconds / static_cast<double>(stages_.size());
     times.update += update_seconds / static_cast<double>(stages_.size());
   }
 }
@@ -38,7 +42,7 @@ void StageClock::add(int rank,
 std::vector<StageSeconds> StageClock::gather(Transport& transport,
                                              std::int64_t peak_memory,
                                              std::int64_t step) const {
-  constexpr std::size_t kNumbers = 8;
+  constexpr std::size_t kNumbers = 9;
   std::vector<double> mine;
   for (const auto& [stage, t] : stages_) {
     const std::vector<double> numbers = {static_cast<double>(stage),
@@ -46,6 +50,7 @@ std::vector<StageSeconds> StageClock::gather(Transport& transport,
                                          t.backward,
                                          t.transfer,
                                          t.waiting,
+                                         t.reduce,
                                          t.update,
                                          t.makespan,
                                          static_cast<double>(peak_memory)};
@@ -57,7 +62,7 @@ std::vector<StageSeconds> StageClock::gather(Transport& transport,
     for (std::size_t i = 0; i + kNumbers <= lists[rank].size(); i += kNumbers) {
       const double* n = &lists[rank][i];
       all.push_back({static_cast<int>(n[0]), static_cast<int>(rank), n[1], n[2], n[3], n[4], n[5],
-                     n[6], static_cast<std::int64_t>(n[7])});
+                     n[6], n[7], static_cast<std::int64_t>(n[8])});
     }
   }
   std::ranges::stable_sort(all, {}, &StageSeconds::stage);

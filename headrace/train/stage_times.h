@@ -17,6 +17,7 @@ struct StageSeconds {
   double backward = 0;
   double transfer = 0;
   double waiting = 0;
+  double reduce = 0;  // gradients over replicas and other owners
   double update = 0;
   double makespan = 0;           // of all steps' schedules
   std::int64_t peak_memory = 0;  // bytes of tensors, of the stage's rank
@@ -24,8 +25,13 @@ struct StageSeconds {
 
 class StageClock {
  public:
-  // One step's events on this rank, and how long the whole pipeline took for it.
-  void add(int rank, const std::vector<Event>& events, double makespan, double update_seconds);
+  // One step's events on this rank, how long the whole pipeline took for it, and the seconds that
+  // the rank reduced and updated for all its stages.
+  void add(int rank,
+           const std::vector<Event>& events,
+           double makespan,
+           double reduce_seconds,
+           double update_seconds);
   // Every rank's stages, by stage and then by replica; the same on every rank.
   std::vector<StageSeconds> gather(Transport& transport,
                                    std::int64_t peak_memory,

@@ -13,6 +13,7 @@
 
 #include "headrace/base/table.h"
 #include "headrace/base/text.h"
+#include "headrace/runtime/predict_memory.h"
 #include "headrace/schedule/versions.h"
 
 namespace headrace {
@@ -38,6 +39,20 @@ std::vector<std::int64_t> stage_parameters(const Layout& layout) {
         if (seen.insert(spec.name).second) counts.back() += spec.elements();
   }
   return counts;
+}
+
+// Bytes, of each rank.
+std::vector<double> predicted_memory(const Config& config, const Layout& layout) {
+  const TrainConfig& train = config.train;
+  MemoryOptions options;
+  options.rows = static_cast<double>(train.microbatch);
+  options.product_bytes = train.precision == "fp32" ? 4 : 2;
+  options.state_bytes = train.optimizer == "adamw" ? 8 : train.momentum > 0 ? 4 : 0;
+  options.sharded = config.pipeline.shard_optimizer;
+  constexpr double kIdBytes = 8;  // of a token, and of its target
+  options.batch_bytes = 2 * kIdBytes * static_cast<double>(train.batch * config.model.context);
+  return predict_memory(
+      layout, lowered_schedule(layout, static_cast<int>(train.microbatches), true), options);
 }
 
 const char* recompute_text(Recompute recompute) {
@@ -91,20 +106,30 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
          << ") leave ranks idle; raise train.microbatches if memory allows\n";
   }
   text << versions_text(layout, static_cast<int>(train.microbatches));
-  Table table({{"stage"}, {"rank"}, {"layers"}, {"parameters"}, {"share %", 1}, {"recompute"}});
+  Table table({{"stage"},
+               {"rank"},
+               {"layers"},
+               {"parameters"},
+               {"share %", 1},
+               {"recompute"},
+               {"predicted memory"}});
+  const std::vector<double> predicted = predicted_memory(config, layout);
   const std::vector<std::int64_t> parameters = stage_parameters(layout);
   for (int s = 0; s < layout.stages(); ++s) {
     const auto at = static_cast<std::size_t>(s);
     const std::vector<int>& owners = layout.placement.owners[at];
     table.add({std::int64_t{s}, std::vector<double>(owners.begin(), owners.end()),
                layer_range(layout, s), parameters[at], 100 * layout.share[at],
-               recompute_text(layout.recompute[at])});
+               recompute_text(layout.recompute[at]),
+               bytes_text(predicted[static_cast<std::size_t>(owners.front())])});
   }
   text << table.print(Format::Text);
   return text.str();
 }
 
-std::string closing_table(const Layout& layout, const std::vector<StageSeconds>& times) {
+std::string closing_table(const Config& config,
+                          const Layout& layout,
+                          const std::vector<StageSeconds>& times) {
   Table table({{"stage"},
                {"rank"},
                {"layers"},
@@ -113,9 +138,12 @@ std::string closing_table(const Layout& layout, const std::vector<StageSeconds>&
                {"backward s", 2},
                {"transfer s", 2},
                {"waiting s", 2},
+               {"reduce s", 2},
                {"update s", 2},
                {"bubble %", 1},
-               {"peak memory"}});
+               {"peak memory"},
+               {"predicted"}});
+  const std::vector<double> predicted = predicted_memory(config, layout);
   const std::vector<std::int64_t> parameters = stage_parameters(layout);
   // A rank's bubble is one for all of its stages: it computes for one at a time.
   std::map<int, double> compute_of_rank;
@@ -124,8 +152,9 @@ std::string closing_table(const Layout& layout, const std::vector<StageSeconds>&
     const double bubble = t.makespan > 0 ? 1 - compute_of_rank.at(t.rank) / t.makespan : 0;
     table.add({std::int64_t{t.stage}, std::int64_t{t.rank}, layer_range(layout, t.stage),
                parameters[static_cast<std::size_t>(t.stage)], t.forward, t.backward, t.transfer,
-               t.waiting, t.update, 100 * std::max(0.0, bubble),
-               bytes_text(static_cast<double>(t.peak_memory))});
+               t.waiting, t.reduce, t.update, 100 * std::max(0.0, bubble),
+               bytes_text(static_cast<double>(t.peak_memory)),
+               bytes_text(predicted[static_cast<std::size_t>(t.rank)])});
   }
   return table.print(Format::Text);
 }

@@ -16,8 +16,11 @@ namespace headrace {
 // stage table.
 std::string opening_text(const Config& config, const Layout& layout, const Samples& samples);
 
-// For each stage: layers, parameters, seconds by what they went to, bubble share, peak memory.
-std::string closing_table(const Layout& layout, const std::vector<StageSeconds>& times);
+// For each stage: layers, parameters, seconds by what they went to, bubble share, peak memory as
+// measured and as predicted.
+std::string closing_table(const Config& config,
+                          const Layout& layout,
+                          const std::vector<StageSeconds>& times);
 
 // Floating-point operations of matrix products for one token, forward and backward, of the whole
 // model.

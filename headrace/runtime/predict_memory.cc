@@ -1,0 +1,133 @@
+#include "headrace/runtime/predict_memory.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "headrace/schedule/versions.h"
+#include "headrace/simulate/simulate.h"
+
+namespace headrace {
+namespace {
+
+constexpr double kFloat = 4;
+// Of the size of what stages pass on: received early, being sent, and a gradient on its way.
+constexpr double kMessages = 3;
+
+class Prediction {
+ public:
+  Prediction(const Layout& layout, const MemoryOptions& options)
+      : layout_(layout), options_(options) {}
+
+  // From a microbatch's forward to its backward.
+  double held(int stage) const {
+    if (recompute(stage) == Recompute::All) return input(stage);
+    return sum(stage, [&](const LayerSpec& layer) { return held_by(layer, recompute(stage)); });
+  }
+
+  // Besides, while its backward runs. Layers let go of what they hold one after the other, the last
+  // one first.
+  double in_passing(int stage) const {
+    double most = 0, freed = 0;
+    for (int i = layout_.end(stage) - 1; i >= first(stage); --i) {
+      const LayerSpec& layer = spec(i);
+      double needed = options_.rows * kFloat * layer.memory.working;
+      if (options_.product_bytes != kFloat)
+        needed += options_.rows * options_.product_bytes * layer.memory.copies;
+      if (recompute(stage) == Recompute::Attention)
+        needed += held_by(layer, Recompute::None) - held_by(layer, Recompute::Attention);
+      most = std::max(most, needed - freed);
+      freed += held_by(layer, recompute(stage));
+    }
+    if (recompute(stage) != Recompute::All) return most;
+    return most - input(stage) +
+           sum(stage, [&](const LayerSpec& layer) { return held_by(layer, Recompute::None); });
+  }
+
+  double messages(int stage) const { return kMessages * std::max(input(stage), output(stage)); }
+
+  // Weights, their gradients, the optimizer's state, and casts of matrices.
+  double kept(int stage, double replicas) const {
+    const double shards = options_.sharded ? replicas : 1;
+    return sum(stage, [&](const LayerSpec& layer) {
+      double bytes = 0;
+      for (const ParameterSpec& parameter : layer.parameters) {
+        const auto elements = static_cast<double>(parameter.elements());
+        bytes += elements * (2 * kFloat + options_.state_bytes / shards);
+        if (options_.product_bytes != kFloat && parameter.shape.size() > 1 && layer.cost.flops > 0)
+          bytes += elements * options_.product_bytes;
+      }
+      return bytes;
+    });
+  }
+
+  double weights(int stage) const {
+    return sum(stage, [](const LayerSpec& layer) {
+      double elements = 0;
+      for (const ParameterSpec& parameter : layer.parameters)
+        elements += static_cast<double>(parameter.elements());
+      return kFloat * elements;
+    });
+  }
+
+ private:
+  int first(int stage) const { return layout_.starts[static_cast<std::size_t>(stage)]; }
+  const LayerSpec& spec(int i) const { return layout_.model[static_cast<std::size_t>(i)]; }
+  Recompute recompute(int stage) const {
+    return layout_.recompute[static_cast<std::size_t>(stage)];
+  }
+  double input(int stage) const {
+    return stage == 0 ? 0 : options_.rows * spec(first(stage) - 1).cost.boundary_bytes;
+  }
+  double output(int stage) const {
+    return options_.rows * spec(layout_.end(stage) - 1).cost.boundary_bytes;
+  }
+  double held_by(const LayerSpec& layer, Recompute recompute) const {
+    const LayerMemory& memory = layer.memory;
+    if (recompute == Recompute::Attention && memory.is_attention)
+      return options_.rows * layer.cost.boundary_bytes;  // its input is as large as its output
+    return options_.rows * (kFloat * memory.floats + options_.product_bytes * memory.products);
+  }
+  template <class F>
+  double sum(int stage, const F& of) const {
+    double total = 0;
+    for (int i = first(stage); i < layout_.end(stage); ++i) total += of(spec(i));
+    return total;
+  }
+
+  const Layout& layout_;
+  const MemoryOptions& options_;
+};
+
+}  // namespace
+
+std::vector<double> predict_memory(const Layout& layout,
+                                   const Schedule& schedule,
+                                   const MemoryOptions& options) {
+  const Prediction prediction(layout, options);
+  Costs costs;
+  costs.memory_forward.clear();
+  costs.memory_backward_weight.clear();
+  for (int s = 0; s < layout.stages(); ++s) {
+    costs.memory_forward.push_back(prediction.held(s));
+    costs.memory_backward_weight.push_back(-prediction.held(s));
+  }
+  std::vector<double> bytes = simulate_totals(schedule, costs).peak_memory;
+  const std::vector<StageVersions> versions =
+      is_asynchronous(schedule) ? weight_versions(schedule) : std::vector<StageVersions>();
+  for (int rank = 0; rank < layout.placement.ranks; ++rank) {
+    double most_in_passing = 0;
+    double& total = bytes[static_cast<std::size_t>(rank)];
+    total += options.batch_bytes;
+    for (const int s : layout.placement.stages_of(rank)) {
+      most_in_passing = std::max(most_in_passing, prediction.in_passing(s));
+      total += prediction.kept(s, layout.placement.replicas(s)) + prediction.messages(s);
+      if (!versions.empty())
+        total += (versions[static_cast<std::size_t>(s)].stored - 1) * prediction.weights(s);
+    }
+    total += most_in_passing;
+  }
+  return bytes;
+}
+
+}  // namespace headrace

@@ -1,0 +1,31 @@
+// What a rank's tensors will take at their most, by arithmetic: before anything runs, or beside
+// what a run has measured.
+//
+//   std::vector<double> bytes = predict_memory(layout, schedule, {.rows = 4, .state_bytes = 8});
+//
+// Counted are weights, gradients and optimizer state; what the schedule holds between forwards and
+// backwards (by the simulator); what a layer needs in passing; and messages under way. Not counted
+// are buffers inside of operations, as of matrix libraries.
+#pragma once
+
+#include <vector>
+
+#include "headrace/runtime/layout.h"
+#include "headrace/schedule/schedule.h"
+
+namespace headrace {
+
+struct MemoryOptions {
+  double rows = 1;           // sequences a microbatch
+  double product_bytes = 4;  // of a number of the matrix products' type
+  double state_bytes = 8;    // of the optimizer, a parameter: AdamW 8, SGD 0, with momentum 4
+  bool sharded = false;      // the state is spread over a stage's replicas
+  double batch_bytes = 0;    // of tokens and targets that every rank holds
+};
+
+// Bytes, for each rank of the schedule.
+std::vector<double> predict_memory(const Layout& layout,
+                                   const Schedule& schedule,
+                                   const MemoryOptions& options);
+
+}  // namespace headrace
