@@ -5,8 +5,10 @@
 //   gpt_bench --size large --alone              one process, no pipeline: two of them at once are
 //   the limit
 //
-// Prints one JSON line: {"tokens_per_second": …, "step_seconds": …, "microbatches": …, "cuts":
-// […]}, the cuts being the first layers of the later stages.
+// Prints one JSON line: {"tokens_per_second": …, "step_seconds": …, "microbatches": …, "makespan":
+// …, "simulated": …, "cuts": […]}: medians over the steps; the schedule's own part of a step, and
+// what the simulator gives for it at the mean costs that were measured; and the first layers of the
+// later stages.
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -23,8 +25,10 @@
 
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
+#include "headrace/runtime/collect.h"
 #include "headrace/runtime/memory.h"
 #include "headrace/runtime/pipeline.h"
+#include "headrace/simulate/simulate.h"
 #include "headrace/train/launch.h"
 #include "headrace/train/optimizer.h"
 #include "headrace/train/worker.h"
@@ -77,6 +81,58 @@ Size size_of(const Options& options) {
   return size;
 }
 
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
+}
+
+// What the actions of the timed steps cost, in the mean of each kind and stage.
+class MeasuredCosts {
+ public:
+  explicit MeasuredCosts(int stages) : numbers_(3 * 2 * static_cast<std::size_t>(stages) + 2) {}
+
+  void add(const std::vector<Event>& events) {
+    for (const Event& event : events) {
+      if (!is_compute(event.action.kind)) continue;
+      const std::size_t kind = event.action.kind == Kind::Forward          ? 0
+                               : event.action.kind == Kind::BackwardWeight ? 2
+                                                                           : 1;
+      note(2 * (3 * static_cast<std::size_t>(event.action.stage) + kind),
+           event.end - event.start - event.wait - event.transfer);
+      if (event.wait > 0) note(numbers_.size() - 2, event.transfer);
+    }
+  }
+
+  // Over all ranks.
+  Costs gather(Transport& transport) const {
+    std::vector<double> sums(numbers_.size());
+    for (const std::vector<double>& theirs : collect(transport, numbers_, 0))
+      for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += theirs[i];
+    const auto mean = [&](std::size_t at) {
+      return sums[at + 1] > 0 ? sums[at] / sums[at + 1] : 0;
+    };
+    Costs costs;
+    costs.forward.clear();
+    costs.backward_input.clear();
+    costs.backward_weight.clear();
+    for (std::size_t at = 0; at + 6 < sums.size(); at += 6) {
+      costs.forward.push_back(mean(at));
+      costs.backward_input.push_back(mean(at + 2));
+      costs.backward_weight.push_back(mean(at + 4));
+    }
+    costs.latency = mean(sums.size() - 2);
+    return costs;
+  }
+
+ private:
+  void note(std::size_t at, double seconds) {
+    numbers_[at] += seconds;
+    numbers_[at + 1] += 1;
+  }
+
+  std::vector<double> numbers_;  // sum and count for each stage's F, B or I, W; then of transfers
+};
+
 void run(const Options& options, Transport& transport) {
   const Size size = size_of(options);
   LayoutOptions wanted;
@@ -100,7 +156,8 @@ void run(const Options& options, Transport& transport) {
   }
   const std::int64_t tokens_a_step =
       std::int64_t{size.microbatch} * size.model.context * size.microbatches;
-  std::vector<double> seconds;
+  std::vector<double> seconds, makespans;
+  MeasuredCosts measured(pipeline.layout().stages());
   constexpr int kWarmUp = 2;
   for (int step = 0; step < kWarmUp + options.steps; ++step) {
     const auto start = std::chrono::steady_clock::now();
@@ -110,21 +167,25 @@ void run(const Options& options, Transport& transport) {
     work.inputs = [&](int m) { return inputs[static_cast<std::size_t>(m)]; };
     work.targets = [&](int m) { return targets[static_cast<std::size_t>(m)]; };
     work.loss_scale = 1.0 / static_cast<double>(tokens_a_step);
-    pipeline.train(work);
+    const StepResult result = pipeline.train(work);
     optimizer.step(1e-3);
-    if (step >= kWarmUp)
-      seconds.push_back(
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    if (step < kWarmUp) continue;
+    seconds.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    makespans.push_back(result.makespan);
+    measured.add(pipeline.events());
   }
+  const Costs costs = measured.gather(transport);
   if (transport.rank() != 0) return;
-  std::sort(seconds.begin(), seconds.end());
-  const double median = (seconds[(seconds.size() - 1) / 2] + seconds[seconds.size() / 2]) / 2;
+  const Schedule schedule = lowered_schedule(pipeline.layout(), size.microbatches, true);
   std::vector<std::string> cuts;
   for (const int start : pipeline.layout().starts)
     if (start > 0) cuts.push_back(std::to_string(start));
-  std::cout << R"({"tokens_per_second": )" << static_cast<double>(tokens_a_step) / median
-            << R"(, "step_seconds": )" << median << R"(, "microbatches": )" << size.microbatches
-            << R"(, "cuts": [)" << join_text(cuts, ", ") << "]}" << std::endl;
+  std::cout << R"({"tokens_per_second": )" << static_cast<double>(tokens_a_step) / median(seconds)
+            << R"(, "step_seconds": )" << median(seconds) << R"(, "microbatches": )"
+            << size.microbatches << R"(, "makespan": )" << median(makespans) << R"(, "simulated": )"
+            << simulate_totals(schedule, costs).makespan << R"(, "cuts": [)"
+            << join_text(cuts, ", ") << "]}" << std::endl;
 }
 
 int bench(const Options& options, const std::vector<std::string>& arguments) {

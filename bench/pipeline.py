@@ -43,6 +43,7 @@ def main():
     schedules = arguments.schedules.split(",")
     for size in arguments.sizes.split(","):
         rows = {}
+        simulated = {}
 
         def note(name, tokens_per_second, microbatch_ms=None):
             rows.setdefault(name, []).append((tokens_per_second, microbatch_ms))
@@ -55,6 +56,7 @@ def main():
             for schedule in schedules:
                 ours = result(start([arguments.program, *common, "--schedule", schedule]))
                 note(f"ours {schedule}", ours["tokens_per_second"], 1e3 * ours["step_seconds"] / ours["microbatches"])
+                simulated.setdefault(f"ours {schedule}", []).append(ours["makespan"] / ours["simulated"])
                 torch = result(start([sys.executable, str(PEER), *common, "--schedule", schedule,
                                       "--cuts", ",".join(map(str, ours["cuts"]))]))
                 note(f"torch {schedule}", torch["tokens_per_second"],
@@ -62,14 +64,15 @@ def main():
         limit = statistics.median(tokens for tokens, _ in rows["limit: ours, two runs alone"])
         print(f"# {size}: 2 processes × 1 thread, median of {arguments.rounds} rounds; of the limit = tokens/s ÷ "
               "two independent runs' sum")
-        print(f"{'':32}{'tokens/s':>12}{'of the limit':>14}{'ms/microbatch':>15}{'ours/torch':>12}")
+        print(f"{'':32}{'tokens/s':>12}{'of the limit':>14}{'ms/microbatch':>15}{'ours/torch':>12}{'÷ simulated':>13}")
         for name, values in rows.items():
             tokens = statistics.median(tokens for tokens, _ in values)
             times = [ms for _, ms in values if ms is not None]
             ms = f"{statistics.median(times):15.3f}" if times else " " * 15
             peer = rows.get(name.replace("ours", "torch")) if name.startswith("ours") else None
             ratio = f"{tokens / statistics.median(t for t, _ in peer):12.3f}" if peer else ""
-            print(f"{name:32}{tokens:12.0f}{tokens / limit:14.3f}{ms}{ratio}")
+            off = f"{statistics.median(simulated[name]):13.3f}" if name in simulated else ""
+            print(f"{name:32}{tokens:12.0f}{tokens / limit:14.3f}{ms}{ratio}{off}")
         print(flush=True)
 
 

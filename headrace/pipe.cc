@@ -61,10 +61,11 @@ struct Pipe::Inside {
   void build();
   const Schedule& schedule(const std::string& what);
   Losses run(const Schedule& schedule, const std::function<void(Feed&)>& fill);
-  double step(const torch::Tensor& input, const torch::Tensor& target, const Loss& with);
-  torch::Tensor forward(const torch::Tensor& input, bool save);
+  double step(const Tensors& inputs, const torch::Tensor& target, const Loss& with);
+  torch::Tensor forward(const Tensors& inputs, bool save);
   torch::Tensor backward(const torch::Tensor& gradient);
-  void check_batch(const torch::Tensor& input);
+  // What each microbatch gets.
+  std::vector<Tensors> begin(const Tensors& inputs);
 };
 
 Pipe::Inside::Inside(torch::nn::Sequential given, const PipeOptions& wanted)
@@ -207,29 +208,44 @@ Losses Pipe::Inside::run(const Schedule& schedule, const std::function<void(Feed
   return all;
 }
 
-void Pipe::Inside::check_batch(const torch::Tensor& input) {
-  check_usage(input.dim() >= 1 && input.size(0) >= options.microbatches, "Pipe: the batch has ",
-              input.dim() >= 1 ? input.size(0) : 0, " rows, and there are ", options.microbatches,
-              " microbatches; each needs a row");
+std::vector<Tensors> Pipe::Inside::begin(const Tensors& inputs) {
+  check_usage(!inputs.empty(), "Pipe: there is no input");
+  const torch::Tensor& first = inputs[0];
+  const std::int64_t rows = first.dim() >= 1 ? first.size(0) : 0;
+  check_usage(rows >= options.microbatches, "Pipe: the batch has ", rows, " rows, and there are ",
+              options.microbatches, " microbatches; each needs a row");
+  for (const int place : options.whole_inputs)
+    check_usage(place >= 1 && at(place) < inputs.size(), "Pipe: whole_inputs names input ", place,
+                "; there are inputs 0 to ", inputs.size() - 1, ", and the first is cut");
+  std::vector<Tensors> parts(at(options.microbatches));
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const torch::Tensor& input = inputs[i];
+    const bool whole =
+        input.dim() == 0 || std::ranges::count(options.whole_inputs, static_cast<int>(i)) > 0;
+    check_usage(whole || input.size(0) == rows, "Pipe: input ", i, " has ",
+                whole ? 0 : input.size(0), " rows, and the batch ", rows,
+                "; name it in whole_inputs if each microbatch is to get all of it");
+    const Tensors cut_up = whole ? Tensors(parts.size(), input) : cut(input, options.microbatches);
+    for (std::size_t m = 0; m < parts.size(); ++m) parts[m].push_back(cut_up[m]);
+  }
   for (const auto& stage : stages) stage->forget();
   saved = false;
   timeline.ranks.clear();
+  return parts;
 }
 
-double Pipe::Inside::step(const torch::Tensor& input,
-                          const torch::Tensor& target,
-                          const Loss& with) {
-  check_batch(input);
-  check_usage(target.dim() >= 1 && target.size(0) == input.size(0), "Pipe: the batch has ",
-              input.size(0), " rows, and the target ", target.dim() >= 1 ? target.size(0) : 0);
+double Pipe::Inside::step(const Tensors& inputs, const torch::Tensor& target, const Loss& with) {
+  const std::vector<Tensors> parts = begin(inputs);
+  const std::int64_t rows = inputs[0].size(0);
+  check_usage(target.dim() >= 1 && target.size(0) == rows, "Pipe: the batch has ", rows,
+              " rows, and the target ", target.dim() >= 1 ? target.size(0) : 0);
   loss = with;
-  const Tensors inputs = cut(input, options.microbatches);
   const Tensors targets = cut(target, options.microbatches);
   const Losses losses = run(schedule("step"), [&](Feed& feed) {
-    feed.inputs = [&](int m) { return Tensors{inputs[at(m)]}; };
+    feed.inputs = [&](int m) { return parts[at(m)]; };
     feed.targets = [&](int m) { return targets[at(m)]; };
     feed.loss_scale = [&](int m) {
-      return static_cast<double>(inputs[at(m)].size(0)) / static_cast<double>(input.size(0));
+      return static_cast<double>(parts[at(m)][0].size(0)) / static_cast<double>(rows);
     };
   });
   double sum = 0;
@@ -237,13 +253,12 @@ double Pipe::Inside::step(const torch::Tensor& input,
   return sum;
 }
 
-torch::Tensor Pipe::Inside::forward(const torch::Tensor& input, bool save) {
-  check_batch(input);
-  const Tensors inputs = cut(input, options.microbatches);
-  Tensors outputs(inputs.size());
+torch::Tensor Pipe::Inside::forward(const Tensors& inputs, bool save) {
+  const std::vector<Tensors> parts = begin(inputs);
+  Tensors outputs(parts.size());
   run(schedule("forward"), [&](Feed& feed) {
     feed.training = save;
-    feed.inputs = [&](int m) { return Tensors{inputs[at(m)]}; };
+    feed.inputs = [&](int m) { return parts[at(m)]; };
     feed.on_output = [&](int m, const Tensors& output) { outputs[at(m)] = output.at(0).detach(); };
   });
   saved = save;
@@ -305,16 +320,31 @@ std::vector<torch::Tensor> Pipe::parameters() const {
 }
 
 double Pipe::step(const torch::Tensor& input, const torch::Tensor& target, const Loss& loss) {
-  return inside_->step(input, target, loss);
+  return inside_->step({input}, target, loss);
+}
+
+double Pipe::step(const Tensors& inputs, const torch::Tensor& target, const Loss& loss) {
+  return inside_->step(inputs, target, loss);
 }
 
 torch::Tensor Pipe::forward(const torch::Tensor& input) {
-  if (!torch::GradMode::is_enabled()) return inside_->forward(input, false);
-  const auto run = [this](const torch::Tensor& batch) { return inside_->forward(batch, true); };
+  return forward(Tensors{input});
+}
+
+torch::Tensor Pipe::forward(const Tensors& inputs) {
+  if (inputs.empty() || !torch::GradMode::is_enabled()) return inside_->forward(inputs, false);
+  for (std::size_t i = 1; i < inputs.size(); ++i)
+    check_usage(!inputs[i].requires_grad(), "Pipe: input ", i,
+                " wants a gradient, and forward() gives one to the first alone");
+  const auto run = [&](const torch::Tensor& batch) {
+    Tensors all = inputs;
+    all[0] = batch;
+    return inside_->forward(all, true);
+  };
   // The output may outlive this.
   const auto carrier = c10::make_intrusive<Carrier>(
       [inside = inside_](const torch::Tensor& gradient) { return inside->backward(gradient); });
-  return WholePipe::apply(input, torch::zeros({}).requires_grad_(), run, carrier);
+  return WholePipe::apply(inputs[0], torch::zeros({}).requires_grad_(), run, carrier);
 }
 
 int Pipe::ranks() const {

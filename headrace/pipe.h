@@ -13,7 +13,13 @@
 //   double loss = pipe.step(input, target, torch::mse_loss);
 //   optimizer.step();
 //
-// A batch is cut into microbatches along its first dimension, as evenly as it goes. The modules
+// A batch is cut into microbatches along its first dimension, as evenly as it goes. Side inputs (a
+// mask, positions) may follow the first input: pipe.step({input, mask}, …). They are cut with it
+// and given to every module whose forward takes more than one tensor, in their order; the first
+// tensor is the one that modules hand on. Those that each microbatch is to get whole are listed in
+// `whole_inputs`; tensors without dimensions are anyway.
+//
+// The modules
 // stay the caller's: they are moved to their devices, trained in place, and gradients are added to
 // their parameters' `.grad`. Modules are called once a microbatch, in ascending order, from the
 // thread of their stage: one that looks at the whole batch (BatchNorm) sees a microbatch, and one
@@ -46,7 +52,8 @@ struct PipeOptions {
   // bf16 or fp16: operations choose their type as under torch's autocast; weights stay fp32. A
   // gradient scale for fp16 is yours to put into the loss.
   torch::ScalarType precision = torch::kFloat32;
-  int threads = 0;  // intra-op threads a rank on the CPU; 0: cores ÷ ranks
+  std::vector<int> whole_inputs = {};  // not cut into microbatches: places, of 1 and more
+  int threads = 0;                     // intra-op threads a rank on the CPU; 0: cores ÷ ranks
 };
 
 class Pipe {
@@ -64,10 +71,15 @@ class Pipe {
   // Forward and backward of a whole batch through the schedule. `loss` is a mean over rows; the
   // result is its mean over the batch. Gradients are added to the parameters'.
   double step(const torch::Tensor& input, const torch::Tensor& target, const Loss& loss);
+  double step(const std::vector<torch::Tensor>& inputs,
+              const torch::Tensor& target,
+              const Loss& loss);
 
   // The model's output, on the last stage's device. Under torch::NoGradGuard nothing is saved; else
   // backward() may be called on what is made of it, once, before the next forward() or step().
+  // Of several inputs the first gets a gradient.
   torch::Tensor forward(const torch::Tensor& input);
+  torch::Tensor forward(const std::vector<torch::Tensor>& inputs);
 
   int ranks() const;
   // Modules of each stage.

@@ -132,6 +132,81 @@ TEST(Pipe, AnOrdinaryTrainingLoopRunsUnchanged) {
   EXPECT_LT(last, 0.9 * first);
 }
 
+// A module with side inputs: a mask by row and position, and a table for all rows.
+struct Masked : torch::nn::Module {
+  Masked() : weight(register_parameter("weight", torch::randn({8, 8}))) {}
+  Tensor forward(const Tensor& x, const Tensor& mask, const Tensor& table) {
+    return torch::tanh((x * mask).matmul(weight) + table);
+  }
+  Tensor weight;
+};
+
+torch::nn::Sequential masked_model() {
+  torch::manual_seed(3);
+  return torch::nn::Sequential(torch::nn::Linear(8, 8), Masked(), torch::nn::Tanh(), Masked());
+}
+
+TEST(PipeInputs, SideInputsAreCutWithTheBatchOrGivenWhole) {
+  torch::set_num_threads(1);
+  const Batch batch = batch_of(4);
+  const Tensor mask = torch::rand({4, 8}).gt(0.5), table = torch::randn({1, 8});
+  for (const std::string schedule : {"gpipe", "1f1b", "zb-h1"}) {
+    torch::nn::Sequential plain = masked_model();
+    Pipe pipe(masked_model(), {.balance = {2, 1, 1},
+                               .microbatches = 4,
+                               .schedule = schedule,
+                               .whole_inputs = {2},
+                               .threads = 1});
+    double expected = 0;
+    for (int row = 0; row < 4; ++row) {
+      const Tensor its_mask = mask.narrow(0, row, 1);
+      Tensor x = plain[0]->as<torch::nn::Linear>()->forward(batch.input.narrow(0, row, 1));
+      x = plain[1]->as<Masked>()->forward(x, its_mask, table);
+      x = plain[3]->as<Masked>()->forward(torch::tanh(x), its_mask, table);
+      const Tensor loss = loss_of(x, batch.target.narrow(0, row, 1)) * 0.25;
+      loss.backward();
+      expected += loss.item<double>();
+    }
+    EXPECT_EQ(pipe.step({batch.input, mask, table}, batch.target, loss_of), expected);
+    expect_same_gradients(pipe.parameters(), plain->parameters());
+    loss_of(pipe.forward({batch.input, mask, table}), batch.target).backward();
+    for (std::size_t i = 0; i < pipe.parameters().size(); ++i)
+      EXPECT_TRUE(torch::allclose(pipe.parameters()[i].grad(), 2 * plain->parameters()[i].grad(),
+                                  1e-4, 1e-6));
+  }
+}
+
+TEST(PipeInputs, OnesThatDoNotFitAreRefused) {
+  Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 2, .whole_inputs = {2}});
+  const Batch batch = batch_of(4);
+  const auto refuse = [&](const std::vector<Tensor>& inputs, const std::string& why) {
+    EXPECT_THAT([&] { pipe.step(inputs, batch.target, loss_of); },
+                ThrowsMessage<UsageError>(HasSubstr(why)));
+  };
+  refuse({}, "there is no input");
+  refuse({batch.input, torch::ones({3})}, "whole_inputs names input 2; there are inputs 0 to 1");
+  refuse({batch.input, torch::ones({3}), torch::ones({})},
+         "input 1 has 3 rows, and the batch 4; name it in whole_inputs");
+  Pipe lacking(masked_model(), {.balance = {2, 2}, .microbatches = 2});
+  EXPECT_THAT([&] { lacking.step(batch.input, batch.target, loss_of); },
+              ThrowsMessage<Error>(HasSubstr("takes 3 tensors, and there are 1")));
+}
+
+// Weights stay fp32, and the gradients are near those of fp32 but not they.
+TEST(Pipe, HalfPrecisionIsAutocast) {
+  const Batch batch = batch_of(12);
+  Pipe exact(model_of(), {.balance = {6, 6}, .microbatches = 3});
+  Pipe rounded(model_of(), {.balance = {6, 6}, .microbatches = 3, .precision = torch::kBFloat16});
+  const double loss = exact.step(batch.input, batch.target, loss_of);
+  EXPECT_NEAR(rounded.step(batch.input, batch.target, loss_of), loss, 0.01);
+  for (std::size_t i = 0; i < exact.parameters().size(); ++i) {
+    const Tensor gradient = rounded.parameters()[i].grad(), expected = exact.parameters()[i].grad();
+    EXPECT_EQ(gradient.scalar_type(), torch::kFloat32);
+    EXPECT_FALSE(torch::equal(gradient, expected));
+    EXPECT_LT((gradient - expected).norm().item<double>(), 0.05 * expected.norm().item<double>());
+  }
+}
+
 TEST(Pipe, InputsGetTheirGradient) {
   torch::nn::Sequential plain = model_of();
   Pipe pipe(model_of(), {.balance = {6, 6}, .microbatches = 2});

@@ -1,5 +1,7 @@
 #include "headrace/model/stage_module.h"
 
+#include <regex>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,19 +17,47 @@ std::vector<Parameter> parameters_of(const torch::nn::AnyModule& module) {
   return parameters;
 }
 
+// How many tensors a module's forward takes, without those that have a default. An AnyModule tells
+// it only where it is given a wrong number, before it calls the module.
+std::size_t arity_of(torch::nn::AnyModule& module) {
+  try {
+    module.forward<torch::Tensor>();
+  } catch (const c10::Error& error) {
+    static const std::regex count("expects (at least )?([0-9]+) argument");
+    std::smatch found;
+    const std::string text = error.what_without_backtrace();
+    if (std::regex_search(text, found, count)) return std::stoul(found[2]);
+  }
+  return 1;
+}
+
 class ModuleLayer : public Layer {
  public:
   ModuleLayer(torch::nn::AnyModule module, torch::Device device)
-      : Layer(parameters_of(module)), module_(std::move(module)), device_(device) {}
+      : Layer(parameters_of(module)),
+        module_(std::move(module)),
+        arity_(arity_of(module_)),
+        device_(device) {
+    check_usage(arity_ <= kModuleTensors, "module ", module_.ptr()->name(), " takes ", arity_,
+                " tensors; at most ", kModuleTensors, " are passed");
+  }
 
   Tensors forward(const Tensors& inputs, const Context&) override {
-    check(inputs.size() == 1, "a module takes one tensor, and is given ", inputs.size());
-    return {module_.forward(inputs[0].to(device_))};
+    check(inputs.size() >= arity_, "module ", module_.ptr()->name(), " takes ", arity_,
+          " tensors, and there are ", inputs.size(), " with the side inputs");
+    Tensors outputs = inputs;
+    for (torch::Tensor& each : outputs) each = each.to(device_);
+    outputs[0] = arity_ == 1   ? module_.forward(outputs[0])
+                 : arity_ == 2 ? module_.forward(outputs[0], outputs[1])
+                 : arity_ == 3 ? module_.forward(outputs[0], outputs[1], outputs[2])
+                               : module_.forward(outputs[0], outputs[1], outputs[2], outputs[3]);
+    return outputs;
   }
   bool leaves_gradients_to_autograd() const override { return true; }
 
  private:
   torch::nn::AnyModule module_;
+  const std::size_t arity_;
   torch::Device device_;
 };
 
@@ -36,7 +66,7 @@ class LossLayer : public Layer {
   explicit LossLayer(const LossFunction& loss) : Layer({}), loss_(loss) {}
 
   Tensors forward(const Tensors& inputs, const Context& context) override {
-    if (!context.targets.defined()) return inputs;
+    if (!context.targets.defined()) return {inputs[0]};
     const torch::Tensor loss = loss_(inputs[0], context.targets.to(inputs[0].device()));
     check(loss.dim() == 0, "the loss has ", loss.dim(), " dimensions; it must be a single number, ",
           "a mean over the rows");

@@ -1,6 +1,7 @@
 // A user's own module as a layer: autograd gives its gradients.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 
@@ -10,7 +11,10 @@
 
 namespace headrace {
 
-// Takes and gives one tensor. Its inputs are brought to `device`, where the module must be.
+// The first tensor goes through the module. The others are side inputs: a module whose forward
+// takes n tensors is given the first n − 1 of them (n at most kModuleTensors), and all go on to the
+// next layer as they came. Inputs are brought to `device`, where the module must be.
+constexpr std::size_t kModuleTensors = 4;
 std::unique_ptr<Layer> module_layer(torch::nn::AnyModule module, torch::Device device);
 
 // (output of the model, targets) → a scalar that is a mean over their rows.
