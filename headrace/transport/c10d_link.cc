@@ -19,7 +19,15 @@ constexpr int kExpected = 8;
 constexpr std::size_t kTaken = 4;
 // So many small messages may have left without being let go of.
 constexpr std::size_t kHeld = 64;
+constexpr auto kSpin = std::chrono::microseconds(200);
 constexpr auto kForever = std::chrono::hours(24 * 365);
+
+// A message that is about to come is not worth going to sleep for: waking up again may take longer.
+// Others that want this core, as Gloo's thread, get it.
+void spin(const torch::Tensor& first) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  while (!has_begun(first) && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+}
 
 // An operation was ended: the link is being destroyed, or the caller's wait is over.
 struct Ending {};
@@ -213,6 +221,7 @@ void Link::start_expecting() {
 }
 
 void Link::expect_first(torch::Tensor bytes) {
+  clear_first(bytes);
   GroupWork work = start(false, bytes, kFirstTag);
   expected_.push_back({std::move(bytes), std::move(work)});
 }
@@ -292,7 +301,9 @@ void Link::receive_all() {
 void Link::take_until_done(const Slot& slot) {
   const torch::NoGradGuard no_grad;
   try {
-    while (!slot.done && take_next()) {
+    while (!slot.done) {
+      if (!expected_.empty()) spin(expected_.front().bytes);
+      if (!take_next()) break;
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {

@@ -1,5 +1,6 @@
 #include "headrace/transport/c10d_wire.h"
 
+#include <atomic>
 #include <cstring>
 #include <type_traits>
 
@@ -129,6 +130,15 @@ torch::Tensor pack_end(std::uint64_t sequence) {
   torch::Tensor first = bytes(sizeof prefix);
   write(begin(first), &prefix, sizeof prefix);
   return first;
+}
+
+void clear_first(const torch::Tensor& buffer) {
+  std::memset(begin(buffer), 0, sizeof Prefix::magic);
+}
+
+bool has_begun(const torch::Tensor& buffer) {
+  auto& magic = *static_cast<decltype(Prefix::magic)*>(buffer.mutable_data_ptr());
+  return std::atomic_ref(magic).load(std::memory_order_relaxed) != 0;
 }
 
 Opened open_first(const torch::Tensor& first) {

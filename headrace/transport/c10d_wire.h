@@ -34,6 +34,11 @@ Packed pack(const Label& label,
 // The last first part of all: nothing more will come.
 torch::Tensor pack_end(std::uint64_t sequence);
 
+// Before a first part is received into the buffer; and whether, since then, some of it has come. A
+// hint for who would rather not sleep: another thread, or the kernel, is writing there.
+void clear_first(const torch::Tensor& buffer);
+bool has_begun(const torch::Tensor& buffer);
+
 // What a first part says.
 struct Opened {
   bool end = false;

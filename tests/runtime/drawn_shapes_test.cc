@@ -37,7 +37,7 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
              << options.stages_per_rank << ", replicas " << testing::PrintToString(options.replicas)
              << ", microbatches " << c.microbatches << ", rows " << c.rows << " and " << c.last_rows
              << " of the last, layers " << c.layers << (c.tied ? ", tied" : "") << ", dropout "
-             << c.dropout << ", clip " << c.clip << ", recompute "
+             << c.dropout << ", clip " << c.clip << ", " << c.precision << ", recompute "
              << testing::PrintToString(options.recompute) << (sharded ? ", sharded" : "");
 }
 
@@ -69,13 +69,18 @@ class Draw {
            .dropout = heads() ? 0.1 : 0,
            .clip = heads() ? 0.05 : 0,
            .layers = between(3, 6)};
+    if (between(0, 3) == 0) {
+      c.precision = heads() ? torch::kFloat16 : torch::kBFloat16;
+      c.gradient_scale = 1024;
+    }
     c.last_rows = between(1, static_cast<int>(c.rows));
     options.model = model_of(c);
     return {c, std::move(options), heads()};
   }
 
-  // A third of the stages.
+  // A third of the stages, or the attention of all.
   std::vector<int> recompute(int stages) {
+    if (between(0, 3) == 0) return {kRecomputeAttention};
     std::vector<int> some;
     for (int s = 0; s < stages; ++s)
       if (between(0, 2) == 0) some.push_back(s);

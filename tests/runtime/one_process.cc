@@ -126,13 +126,14 @@ Outcome one_process(const Case& c, std::vector<int> replicas) {
       context.key = keyed(keyed(kSeed, "dropout", step), m);
       context.targets = targets_of(c, step, m);
       context.loss_scale = loss_scale(c, step);
+      context.precision = c.precision;
       Tensors values = {tokens(c, step, m, "inputs")};
       for (auto& [name, owners] : leaves)
         for (Leaf& leaf : owners)
           leaf.value.mutable_grad() =
               leaf.gradients[static_cast<std::size_t>(m) % leaf.gradients.size()];
       for (const auto& layer : layers) values = layer->forward(values, context);
-      values[0].backward();
+      values[0].backward(torch::full_like(values[0], c.gradient_scale));
       loss += values[0].item<double>();
     }
     double squares = 0;
@@ -141,7 +142,7 @@ Outcome one_process(const Case& c, std::vector<int> replicas) {
       for (const Leaf& leaf : leaves.at(parameter.name))
         for (const Tensor& gradient : leaf.gradients)
           sum = sum.defined() ? sum + gradient : gradient.clone();
-      parameter.gradient = sum;
+      parameter.gradient = sum /= c.gradient_scale;  // a power of two: exact
       const double norm = torch::linalg_vector_norm(sum).item<double>();
       squares += norm * norm;
     }
@@ -176,7 +177,8 @@ Outcome pipelined(const Case& c,
   std::mutex mutex;
   const Layout layout = make_layout(options);
   const auto rank_work = [&](Transport& transport) {
-    Pipeline pipeline(layout, transport, {.seed = kSeed, .sharded = sharded});
+    Pipeline pipeline(layout, transport,
+                      {.seed = kSeed, .precision = c.precision, .sharded = sharded});
     Optimizer optimizer(optimizer_config(), pipeline.gradients().to_update());
     for (std::int64_t step = 0; step < kSteps; ++step) {
       Work work;
@@ -186,6 +188,7 @@ Outcome pipelined(const Case& c,
       work.targets = [&](int m) { return targets_of(c, step, m); };
       work.loss_scale = loss_scale(c, step);
       work.clip = c.clip;
+      work.gradient_scale = c.gradient_scale;
       const StepResult result = pipeline.train(work);
       std::unique_lock lock(mutex);
       for (const OwnedParameter& parameter : pipeline.gradients().parameters())

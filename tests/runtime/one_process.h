@@ -29,6 +29,8 @@ struct Case {
   int layers = 4;
   std::int64_t rows = 2;
   std::int64_t last_rows = rows;  // of the last microbatch
+  torch::ScalarType precision = torch::kFloat32;
+  double gradient_scale = 1;
 };
 
 struct Outcome {

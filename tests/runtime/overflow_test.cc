@@ -1,0 +1,101 @@
+// Where gradients of one stage overflow in fp16, no stage updates: weights and the optimizer's
+// state are afterwards those of a run that never had the step.
+#include <limits>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "headrace/base/keyed.h"
+#include "headrace/model/gpt.h"
+#include "headrace/runtime/pipeline.h"
+#include "headrace/train/loss_scale.h"
+#include "headrace/train/optimizer.h"
+#include "headrace/transport/local.h"
+
+namespace headrace {
+namespace {
+
+using torch::Tensor;
+
+constexpr int kRanks = 4, kMicrobatches = 6, kBadStep = 3, kSteps = 6;
+constexpr double kStart = 1024;
+
+enum class Bad { Overflows, IsLeftOut };
+
+std::map<std::string, Tensor> weights_after(const std::string& schedule, int bad_stage, Bad bad) {
+  LayoutOptions options;
+  options.model = gpt({.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64});
+  options.schedule = schedule;
+  options.ranks = kRanks;
+  const Layout layout = make_layout(options);
+  TrainConfig config;
+  config.precision = "fp16";
+  config.loss_scale = kStart;
+  std::map<std::string, Tensor> weights;
+  std::mutex mutex;
+  run_ranks(layout.placement.ranks, [&](Transport& transport) {
+    Pipeline pipeline(layout, transport, {.seed = 1, .precision = torch::kFloat16});
+    Optimizer optimizer(config, pipeline.gradients().to_update());
+    LossScale scale(config);
+    for (int step = 0; step < kSteps; ++step) {
+      if (step == kBadStep && bad == Bad::IsLeftOut) {
+        scale.after_step(true);
+        continue;
+      }
+      const auto tokens = [step](int m) {
+        auto generator = at::detail::createCPUGenerator(keyed(2, step, m));
+        return torch::randint(0, 64, {2, 8}, generator, torch::kInt64);
+      };
+      Work work;
+      work.step = step;
+      work.microbatches = kMicrobatches;
+      work.inputs = tokens;
+      work.targets = tokens;
+      work.loss_scale = 1.0 / (kMicrobatches * 2 * 8);
+      work.gradient_scale = scale.value();
+      work.clip = 1;
+      work.on_action = [&](const Action& action) {
+        if (step != kBadStep || action.stage != bad_stage || action.microbatch != kMicrobatches / 2)
+          return;
+        for (const auto& stage : pipeline.stages())
+          if (stage->index() == bad_stage)
+            stage->layers().front()->parameters().front().value.mutable_grad().view(-1)[0] =
+                std::numeric_limits<float>::infinity();
+      };
+      const StepResult result = pipeline.train(work);
+      EXPECT_EQ(result.overflow, step == kBadStep) << "rank " << transport.rank();
+      if (!result.overflow) optimizer.step(1e-2);
+      scale.after_step(result.overflow);
+    }
+    EXPECT_EQ(scale.value(), kStart / 2) << "rank " << transport.rank();
+    const std::lock_guard lock(mutex);
+    for (const OwnedParameter& parameter : pipeline.gradients().parameters())
+      weights.emplace(parameter.name, parameter.value.detach().clone());
+  });
+  return weights;
+}
+
+class Overflow : public testing::TestWithParam<std::string> {};
+
+TEST_P(Overflow, OfOneStageLeavesTheStepOutOnAll) {
+  torch::set_num_threads(1);
+  const auto expected = weights_after(GetParam(), 0, Bad::IsLeftOut);
+  for (const int stage : {0, kRanks - 1}) {
+    const auto actual = weights_after(GetParam(), stage, Bad::Overflows);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (const auto& [name, value] : expected)
+      EXPECT_TRUE(torch::equal(actual.at(name), value)) << name << ", stage " << stage;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Schedules, Overflow, testing::Values("1f1b", "zb-h1", "zb-v"), [](const auto& of) {
+      return of.param == "1f1b" ? "one_f_one_b" : of.param == "zb-h1" ? "zb_h1" : "zb_v";
+    });
+
+}  // namespace
+}  // namespace headrace
