@@ -1,4 +1,6 @@
 // `headrace train` as people run it: real processes over Gloo, and what they leave behind.
+//
+// Longer than most files: one fixture, and a case for each thing a run can be asked.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
