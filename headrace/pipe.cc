@@ -51,7 +51,8 @@ struct Pipe::Inside {
   LossFunction loss;
   Timeline timeline;
   std::map<std::string, Schedule> schedules;
-  bool saved = false;  // a forward() waits for its backward()
+  bool saved = false;      // a forward() waits for its backward()
+  std::int64_t runs = -1;  // of step() or forward(): what a schedule run calls its step
 
   Inside(torch::nn::Sequential given, const PipeOptions& wanted);
   torch::Device device(int rank) const {
@@ -198,6 +199,7 @@ Losses Pipe::Inside::run(const Schedule& schedule, const std::function<void(Feed
     Feed feed;
     feed.loss_scale = [](int) { return 1.0; };
     feed.precision = options.precision;
+    feed.step = runs;
     fill(feed);
     const Losses losses = executor.run(schedule, feed);
     const std::lock_guard lock(mutex);
@@ -230,6 +232,7 @@ std::vector<Tensors> Pipe::Inside::begin(const Tensors& inputs) {
   }
   for (const auto& stage : stages) stage->forget();
   saved = false;
+  ++runs;
   timeline.ranks.clear();
   return parts;
 }

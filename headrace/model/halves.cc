@@ -63,16 +63,20 @@ void norm_and_first(Saved& saved) {
       torch::addmm(w.first_bias.to(b.normed.scalar_type()), rows_of(b.normed), w.first_cast.t());
 }
 
+void draw_mask(Saved& saved) {
+  const HalfOptions& options = saved.options;
+  if (options.dropout > 0)
+    saved.branch.mask = keyed_mask(rows_of(saved.x), options.dropout, options.key);
+}
+
 // The second layer, dropout and the residual addition.
 Tensor second_and_residual(Saved& saved) {
   const HalfWeights& w = saved.weights;
   Saved::Branch& b = saved.branch;
   Tensor y = torch::addmm(w.second_bias.to(b.mixed.scalar_type()), b.mixed, w.second_cast.t())
                  .to(saved.x.scalar_type());
-  if (saved.options.dropout > 0) {
-    b.mask = keyed_mask(y, saved.options.dropout, saved.options.key);
-    y.mul_(b.mask);
-  }
+  draw_mask(saved);
+  if (b.mask.defined()) y.mul_(b.mask);
   return y.add_(rows_of(saved.x)).view(saved.x.sizes());
 }
 
@@ -186,7 +190,9 @@ class Half : public torch::autograd::Function<Half<Part>> {
     saved->weights = weights;
     saved->options = options;
     saved->x = x;
-    const Tensor y = run(*saved);
+    norm_and_first(*saved);
+    Part::mix(*saved);
+    const Tensor y = second_and_residual(*saved);
     if (options.recompute) saved->branch = {};
     context->saved_data["saved"] = c10::IValue::make_capsule(saved);
     return y;
@@ -195,17 +201,14 @@ class Half : public torch::autograd::Function<Half<Part>> {
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const Direct direct;
     Saved saved = take(context);
-    if (saved.options.recompute) run(saved);
+    if (saved.options.recompute) {  // all but the second layer, whose result no backward wants
+      norm_and_first(saved);
+      Part::mix(saved);
+      draw_mask(saved);
+    }
     const Tensor dy = rows_of(gradients[0]);
     const Tensor d_inner = Part::back(saved, back_through_second(saved, dy));
     return {back_through_first(saved, d_inner, dy), Variable(), Variable(), Variable()};
-  }
-
- private:
-  static Tensor run(Saved& saved) {
-    norm_and_first(saved);
-    Part::mix(saved);
-    return second_and_residual(saved);
   }
 };
 

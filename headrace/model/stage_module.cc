@@ -1,6 +1,6 @@
 #include "headrace/model/stage_module.h"
 
-#include <regex>
+#include <charconv>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,10 +23,13 @@ std::size_t arity_of(torch::nn::AnyModule& module) {
   try {
     module.forward<torch::Tensor>();
   } catch (const c10::Error& error) {
-    static const std::regex count("expects (at least )?([0-9]+) argument");
-    std::smatch found;
+    // "…'s forward() method expects 2 argument(s), but received 0", or "expects at least 2".
     const std::string text = error.what_without_backtrace();
-    if (std::regex_search(text, found, count)) return std::stoul(found[2]);
+    const std::size_t number = text.find_first_of("0123456789", text.find(" method expects "));
+    std::size_t arity = 1;
+    if (number != std::string::npos)
+      std::from_chars(text.data() + number, text.data() + text.size(), arity);
+    return arity;
   }
   return 1;
 }

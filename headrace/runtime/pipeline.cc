@@ -78,7 +78,7 @@ Losses Pipeline::run_asynchronous(const Work& work, const Schedule& schedule) {
   check(!gradients_->any_shared(),
         "an asynchronous schedule updates each stage at a time of its "
         "own, so that no parameter may have several owners: no tied embeddings, no replicas");
-  check(work.gradient_scale == 1,
+  check(work.gradient_scale == 1 && !work.may_overflow,
         "an asynchronous schedule has no step to leave out where fp16 "
         "overflows; set train.precision = \"bf16\"");
   check(work.clip == 0,
@@ -174,7 +174,7 @@ StepResult Pipeline::train(const Work& work) {
   std::string worst;
   result.norm = gradients_->total_norm(norms, &worst) / work.gradient_scale;
   result.overflow = !std::isfinite(result.norm);
-  if (result.overflow && work.gradient_scale != 1) return result;
+  if (result.overflow && work.may_overflow) return result;
   check(!result.overflow, "the gradient norm is ", result.norm, " at step ", work.step, " (loss ",
         result.loss, "), first in ", worst,
         ": nothing was updated; try a lower train.learning_rate, more train.warmup or a lower "

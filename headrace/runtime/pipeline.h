@@ -33,7 +33,8 @@ struct Work {
                           // a microbatch's update, by `scale_of_update`
   double clip = 0;        // greatest norm of the gradients; 0: none
   double gradient_scale = 1;  // a power of two that gradients are computed times, and that is taken
-                              // out again; other than 1, an overflow is no error
+                              // out again
+  bool may_overflow = false;  // a norm that is not finite is no error: StepResult::overflow
   bool stop = false;          // this rank was asked to end
   std::function<void(const Action&)> on_action;
   // Of asynchronous schedules. The valid tokens of an update are those of its microbatches; and
@@ -70,7 +71,7 @@ class Pipeline {
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
   // asynchronous schedule makes itself, through work.update, many times. Throws
   // Error on every rank, naming the step and the first such parameter, where the norm is not
-  // finite and there is no gradient_scale to lower.
+  // finite and work.may_overflow is not set.
   StepResult train(const Work& work);
   // Forwards alone, with nothing saved, no random draws, and gradients left as they are.
   Evaluation evaluate(const Work& work);

@@ -173,6 +173,7 @@ class Run {
     work.loss_scale = valid > 0 ? 1.0 / static_cast<double>(valid) : 0;
     work.clip = config_.train.clip;
     work.gradient_scale = loss_scale_.value();
+    work.may_overflow = loss_scale_.changes();
     work.stop = hooks_.stop_requested && hooks_.stop_requested();
     const double rate = learning_rate(config_.train, step, samples_.steps());
     work.scale_of_update = [&](const std::vector<int>& microbatches) {

@@ -15,6 +15,8 @@ class LossScale {
       : changes_(config.precision == "fp16"), value_(changes_ ? config.loss_scale : 1) {}
 
   double value() const { return value_; }
+  // Whether an overflow is to be expected: a step without an update, not the end of the run.
+  bool changes() const { return changes_; }
   // Throws Error where it cannot get smaller: then the gradients are not finite by themselves.
   void after_step(bool overflow);
 

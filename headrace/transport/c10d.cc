@@ -5,7 +5,6 @@
 #include <cassert>
 #include <chrono>
 #include <limits>
-#include <thread>
 
 #include "headrace/transport/c10d_blame.h"
 #include "headrace/transport/c10d_start.h"
@@ -16,7 +15,6 @@ namespace {
 
 constexpr double kLeaveFailedLimit = 2;  // seconds for the others to read why the run has failed
 constexpr int kClockRounds = 8;
-constexpr auto kWatchEvery = std::chrono::milliseconds(50);
 
 using Clock = std::chrono::steady_clock;
 using Lock = std::unique_lock<std::mutex>;
@@ -56,24 +54,17 @@ class C10d : public Transport {
     return Clock::now() + std::chrono::duration_cast<Clock::duration>(
                               std::chrono::duration<double>(state_->limit));
   }
-  void watch();
   void part(bool clean);
 
   const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
   const bool serves_;  // the run's store
   GroupBackend group_;
+  const std::unique_ptr<Mailboxes> mailboxes_;
   std::vector<std::unique_ptr<Link>> links_;  // [peer][channel]; none to itself
   std::unique_ptr<Board> board_;
   std::array<Label, kChannels> last_sent_ = {Label{Purpose::Collect},
                                              Label{Purpose::SharedGradients}};
   double clock_error_ = 0;
-
-  // Ends waits in which this rank's thread takes a message in itself. Guarded by the state's mutex.
-  Link* interruptible_ = nullptr;
-  Clock::time_point interrupt_at_;
-  bool ending_ = false;
-  std::condition_variable end_;
-  std::thread watch_;
 };
 
 class C10dArrival : public Arrival {
@@ -94,7 +85,9 @@ class C10dArrival : public Arrival {
 };
 
 C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
-    : serves_(place.rank == 0 && !place.store_is_served), group_(std::move(started.group)) {
+    : serves_(place.rank == 0 && !place.store_is_served),
+      group_(std::move(started.group)),
+      mailboxes_(std::move(started.mailboxes)) {
   state_->rank = place.rank;
   state_->size = place.size;
   state_->store_is_served = place.store_is_served;
@@ -104,12 +97,14 @@ C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
       auto& link = links_.emplace_back();
       if (peer == place.rank) continue;
       // Device groups keep one order of all that they move, so that only one channel can have them.
+      std::optional<Rings> rings;
+      if (started.shares_memory[static_cast<std::size_t>(peer)])
+        rings = {mailboxes_->from(peer, channel), mailboxes_->to(peer, channel)};
       link = std::make_unique<Link>(state_, group_,
-                                    channel == 0 ? started.device_groups : DeviceGroups(), peer,
-                                    static_cast<int>(channel), device);
+                                    channel == 0 ? started.device_groups : DeviceGroups(), rings,
+                                    peer, static_cast<int>(channel), device);
     }
   board_ = std::make_unique<Board>(state_, std::move(started.desk));
-  watch_ = std::thread([this] { watch(); });
 }
 
 template <class Done>
@@ -136,17 +131,6 @@ void C10d::wait(Lock& lock, const Waiting& waiting, Clock::time_point deadline, 
   throw_expired(state, *board_, waiting, limit);
 }
 
-void C10d::watch() {
-  Lock lock(state_->mutex);
-  while (!ending_) {
-    end_.wait_for(lock, kWatchEvery);
-    const RunState& state = *state_;
-    if (interruptible_ &&
-        (Clock::now() >= interrupt_at_ || state.aborted || state.failure || state.store_lost))
-      interruptible_->interrupt();
-  }
-}
-
 Message C10d::wait(int from, Slot& slot) {
   Lock lock(state_->mutex);
   const Waiting waiting = {from, false, slot.label};
@@ -155,12 +139,12 @@ Message C10d::wait(int from, Slot& slot) {
   if (!slot.done) check_running(*state_);
   if (!slot.done && peer.direct()) {
     state_->waiting = waiting;
-    interruptible_ = &peer;
-    interrupt_at_ = deadline;
     lock.unlock();
-    peer.take_until_done(slot);
+    peer.take_until_done(slot, [&] {
+      const Lock again(state_->mutex);
+      return Clock::now() >= deadline || state_->aborted || state_->failure || state_->store_lost;
+    });
     lock.lock();
-    interruptible_ = nullptr;
     if (slot.done) state_->waiting.reset();
   }
   wait(lock, waiting, deadline, [&] { return slot.done; });
@@ -199,7 +183,7 @@ void C10d::flush() {
       Link& each = link(peer, channel);
       each.reap();
       // The peer may be about to do the same, with messages for this rank.
-      if (each.direct() && each.has_posted()) each.start_receiving();
+      if (!each.all_sent() && each.direct() && each.has_posted()) each.start_receiving();
       wait(lock, {peer, true, last_sent_[channel]}, deadline(), [&] { return each.all_sent(); });
     }
   }
@@ -293,12 +277,6 @@ C10d::~C10d() {
     board_->leave();
   }
   part(clean);
-  {
-    const Lock lock(state_->mutex);
-    ending_ = true;
-    end_.notify_all();
-  }
-  watch_.join();
   board_.reset();
   links_.clear();
 }

@@ -15,19 +15,12 @@ constexpr int kRestTag = 1;
 constexpr int kTags = 2;
 // First parts of this many messages are taken in before their receives are posted.
 constexpr int kExpected = 8;
-// Expecting again tells the peer, and costs both ranks a wake-up: so many at a time.
-constexpr std::size_t kTaken = 4;
 // So many small messages may have left without being let go of.
 constexpr std::size_t kHeld = 64;
-constexpr auto kSpin = std::chrono::microseconds(200);
 constexpr auto kForever = std::chrono::hours(24 * 365);
-
-// A message that is about to come is not worth going to sleep for: waking up again may take longer.
-// Others that want this core, as Gloo's thread, get it.
-void spin(const torch::Tensor& first) {
-  const auto end = std::chrono::steady_clock::now() + kSpin;
-  while (!has_begun(first) && std::chrono::steady_clock::now() < end) std::this_thread::yield();
-}
+constexpr auto kMailboxPause = std::chrono::milliseconds(20);  // between looks whether to go on
+constexpr auto kNone = std::chrono::milliseconds(0);
+constexpr auto kRoomPause = std::chrono::milliseconds(1);
 
 // An operation was ended: the link is being destroyed, or the caller's wait is over.
 struct Ending {};
@@ -37,12 +30,14 @@ struct Ending {};
 Link::Link(std::shared_ptr<RunState> state,
            GroupBackend backend,
            DeviceGroups groups,
+           std::optional<Rings> rings,
            int peer,
            int channel,
            torch::Device device)
     : state_(std::move(state)),
       backend_(std::move(backend)),
       groups_(std::move(groups)),
+      rings_(rings),
       peer_(peer),
       channel_(channel),
       device_(device) {}
@@ -60,6 +55,7 @@ Link::~Link() {
     for (const GroupWork& work : works_) work->abort();
   }
   if (receiver_.joinable()) receiver_.join();
+  if (end_watch_.joinable()) end_watch_.join();
   if (reaper_.joinable()) reaper_.join();
 }
 
@@ -81,7 +77,6 @@ void Link::finish(const GroupWork& work) {
   const auto forget = [&] {
     const std::lock_guard lock(works_mutex_);
     works_.erase(work);
-    if (awaited_ == work) awaited_.reset();
     if (ending_) throw Ending();
   };
   bool done = false;
@@ -95,52 +90,65 @@ void Link::finish(const GroupWork& work) {
   if (!done) throw Ending();
 }
 
-void Link::finish_receive(const GroupWork& work) {
-  {
-    const std::lock_guard lock(works_mutex_);
-    awaited_ = work;
-  }
-  finish(work);
-}
-
-void Link::interrupt() {
-  const std::lock_guard lock(works_mutex_);
-  if (awaited_) awaited_->abort();
-}
-
-void Link::set_broken(std::optional<std::string>& which, const std::exception& error) {
+void Link::set_broken(std::optional<std::string>& which, const std::string& why) {
   const std::lock_guard lock(state_->mutex);
-  if (!which) which = brief(error);
+  if (!which) which = why;
+  state_->changed.notify_all();
+}
+
+void Link::set_ended() {
+  const std::lock_guard lock(state_->mutex);
+  ended_ = true;
+  receive_broken_ = "the peer has ended";
   state_->changed.notify_all();
 }
 
 void Link::send(const Label& label, const Tensors& tensors) {
-  send(pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
-            groups_.to_higher != nullptr));
-}
-
-void Link::end() {
-  send({pack_end(sequence_++), {}});
-}
-
-void Link::send(const Packed& packed) {
-  if (!reaper_.joinable()) reaper_ = std::thread([this] { reap_all(); });
+  if (rings_) listen();
+  const Packed packed = pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
+                             rings_ ? kMailboxPart : kFirstPart, groups_.to_higher != nullptr);
   try {
-    const auto go = [&](const torch::Tensor& tensor, int tag) {
-      GroupWork work = start(true, tensor, tag);
-      const std::lock_guard lock(state_->mutex);
-      if (send_broken_) return;
-      sending_.push_back({{tensor}, std::move(work)});
-      ++unsent_;
-    };
-    go(packed.first, kFirstTag);
-    for (const torch::Tensor& tensor : packed.rest) go(tensor, kRestTag);
+    send_first(packed.first);
+    for (const torch::Tensor& tensor : packed.rest) send_over_backend(tensor, kRestTag);
   } catch (const std::exception& error) {
-    set_broken(send_broken_, error);
+    set_broken(send_broken_, brief(error));
   }
   // Waking a thread costs more than a small message holds: those are let go of many at a time.
   const std::lock_guard lock(state_->mutex);
-  if (!packed.rest.empty() || sending_.size() >= kHeld) reap();
+  if (!packed.rest.empty() || unput_ > 0 || sending_.size() >= kHeld) reap();
+}
+
+void Link::send_first(const torch::Tensor& first) {
+  if (!rings_) return send_over_backend(first, kFirstTag);
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (unput_ == 0 && rings_->out.try_put(first)) return;
+    sending_.push_back({first, {}});
+    ++unput_;
+    ++unsent_;
+  }
+  if (!reaper_.joinable()) reaper_ = std::thread([this] { reap_all(); });
+}
+
+void Link::send_over_backend(const torch::Tensor& tensor, int tag) {
+  GroupWork work = start(true, tensor, tag);
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (send_broken_) return;
+    sending_.push_back({tensor, std::move(work)});
+    ++unsent_;
+  }
+  if (!reaper_.joinable()) reaper_ = std::thread([this] { reap_all(); });
+}
+
+void Link::end() {
+  try {
+    send_over_backend(pack_end(sequence_++), kFirstTag);
+  } catch (const std::exception& error) {
+    set_broken(send_broken_, brief(error));
+  }
+  const std::lock_guard lock(state_->mutex);
+  reap();
 }
 
 void Link::reap() {
@@ -160,17 +168,30 @@ void Link::reap_all() {
         oldest = std::move(sending_.front());
         sending_.pop_front();
       }
-      finish(oldest.work);
+      if (oldest.work)
+        finish(oldest.work);
+      else if (!put_when_there_is_room(oldest.tensor))
+        return;
       oldest = {};
       const std::lock_guard lock(state_->mutex);
       if (--unsent_ == 0) state_->changed.notify_all();
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(send_broken_, error);
+    set_broken(send_broken_, brief(error));
     const std::lock_guard lock(state_->mutex);
     sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
   }
+}
+
+bool Link::put_when_there_is_room(const torch::Tensor& first) {
+  std::unique_lock lock(state_->mutex);
+  while (!rings_->out.try_put(first)) {
+    if (stopping_ || send_broken_) return false;
+    send_started_.wait_for(lock, kRoomPause, [&] { return stopping_; });
+  }
+  --unput_;
+  return true;
 }
 
 void Link::start_receiving() {
@@ -184,20 +205,20 @@ std::shared_ptr<Slot> Link::post(const Label& label) {
     const std::lock_guard lock(state_->mutex);
     posted_.push_back(slot);
   }
-  if (!receiver_.joinable())
-    start_expecting();
-  else
+  listen();
+  if (!rings_) start_receiving();
+  if (receiver_.joinable())
     slot_posted_.notify_one();  // not under the lock, which the other thread would run into
   return slot;
 }
 
 void Link::drain() {
-  start_expecting();
   {
     const std::lock_guard lock(state_->mutex);
     draining_ = true;
     slot_posted_.notify_one();
   }
+  listen();
   start_receiving();
 }
 
@@ -211,33 +232,81 @@ std::shared_ptr<Slot> Link::next_slot() {
   return slot;
 }
 
-void Link::start_expecting() {
-  if (std::exchange(expecting_, true)) return;
+void Link::listen() {
+  if (listening_) return;
+  listening_ = true;
   try {
-    for (int i = 0; i < kExpected; ++i) expect_first(torch::empty({kFirstPart}, torch::kUInt8));
+    for (int i = 0; i < (rings_ ? 1 : kExpected); ++i)
+      expect_first(torch::empty({kFirstPart}, torch::kUInt8));
   } catch (const std::exception& error) {
-    set_broken(receive_broken_, error);
+    set_broken(receive_broken_, brief(error));
   }
+  if (rings_) end_watch_ = std::thread([this] { watch_end(); });
 }
 
 void Link::expect_first(torch::Tensor bytes) {
-  clear_first(bytes);
   GroupWork work = start(false, bytes, kFirstTag);
   expected_.push_back({std::move(bytes), std::move(work)});
 }
 
-void Link::expect_again(torch::Tensor bytes) {
-  taken_.push_back(std::move(bytes));
-  if (taken_.size() < kTaken) return;
-  for (torch::Tensor& each : taken_) expect_first(std::move(each));
-  taken_.clear();
+torch::Tensor Link::take_from_backend() {
+  if (expected_.empty()) return {};  // the link is broken
+  const Expected oldest = std::move(expected_.front());
+  expected_.pop_front();
+  finish(oldest.work);
+  return oldest.bytes;
+}
+
+void Link::watch_end() {
+  std::string why = "the peer has ended";
+  try {
+    while (true) {
+      const torch::Tensor first = take_from_backend();
+      if (!first.defined()) return;
+      assert(open_first(first).end);
+      {
+        const std::lock_guard lock(state_->mutex);
+        end_told_ = true;
+        connection_over_ = why;
+      }
+      expect_first(first);  // only for the connection's end
+    }
+  } catch (const Ending&) {
+    return;
+  } catch (const std::exception& error) {
+    why = brief(error);
+  }
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (!connection_over_) connection_over_ = why;
+  }
+  set_broken(send_broken_, why);
+}
+
+torch::Tensor Link::take_first(const std::function<bool()>& stop) {
+  if (!rings_) return take_from_backend();
+  while (true) {
+    std::optional<std::string> over;
+    bool ended = false;
+    {
+      // Before the look into the mailbox: what was put in before the end is found.
+      const std::lock_guard lock(state_->mutex);
+      over = connection_over_;
+      ended = end_told_;
+    }
+    torch::Tensor first = rings_->in.take(over ? kNone : kMailboxPause);
+    if (first.defined()) return first;
+    if (ended) set_ended();
+    if (over) throw Error(*over);
+    if (stop()) throw Ending();
+  }
 }
 
 Received Link::receive_rest(const Opened& opened, const torch::Tensor& first) {
   torch::Tensor descriptions;
   if (opened.descriptions_apart) {
     descriptions = torch::empty({opened.descriptions}, torch::kUInt8);
-    finish_receive(start(false, descriptions, kRestTag));
+    finish(start(false, descriptions, kRestTag));
   }
   const bool device_to_device = groups_.to_higher != nullptr;
   Received received = receive_buffers(opened, first, descriptions,
@@ -246,35 +315,21 @@ Received Link::receive_rest(const Opened& opened, const torch::Tensor& first) {
   std::vector<GroupWork> works;
   for (const torch::Tensor& tensor : received.tensors)
     if (tensor.defined() && tensor.numel() > 0) works.push_back(start(false, tensor, kRestTag));
-  for (const GroupWork& work : works) finish_receive(work);
+  for (const GroupWork& work : works) finish(work);
   return received;
 }
 
-bool Link::take_next() {
-  if (expected_.empty()) return false;     // the link is broken
-  finish_receive(expected_.front().work);  // still there if this wait is ended
-  const torch::Tensor first = std::move(expected_.front().bytes);
-  expected_.pop_front();
-  const Opened opened = open_first(first);
+void Link::deliver(const torch::Tensor& first, const Opened& opened) {
   assert(opened.sequence == received_);
   ++received_;
-  if (opened.end) {
-    const std::lock_guard lock(state_->mutex);
-    ended_ = true;
-    receive_broken_ = "the peer has ended";
-    state_->changed.notify_all();
-    return false;
-  }
   const std::shared_ptr<Slot> slot = next_slot();
   Received received;
   try {
     received = receive_rest(opened, first);
   } catch (const Ending& ending) {
-    set_broken(receive_broken_, Error("the wait for it ended in the middle of a message"));
+    set_broken(receive_broken_, "the wait for it ended in the middle of a message");
     throw;
   }
-  large_ = large_ || !opened.values_inside;
-  expect_again(first);
   for (std::size_t i = 0; i < received.tensors.size(); ++i) {
     torch::Tensor& tensor = received.tensors[i];
     if (!tensor.defined()) continue;
@@ -285,31 +340,46 @@ bool Link::take_next() {
   slot->message = {std::move(received.tensors), opened.sent, shared_clock(*state_)};
   if (slot->label != opened.label) slot->mismatch = to_string(opened.label);
   slot->done = true;
-  return true;
 }
 
 void Link::receive_all() {
   const torch::NoGradGuard no_grad;
+  const auto stop = [this] {
+    const std::lock_guard lock(state_->mutex);
+    return stopping_;
+  };
   try {
-    while (take_next()) state_->changed.notify_all();
-  } catch (const Ending&) {
-  } catch (const std::exception& error) {
-    set_broken(receive_broken_, error);
-  }
-}
-
-void Link::take_until_done(const Slot& slot) {
-  const torch::NoGradGuard no_grad;
-  try {
-    while (!slot.done) {
-      if (!expected_.empty()) spin(expected_.front().bytes);
-      if (!take_next()) break;
+    while (true) {
+      const torch::Tensor first = held_.defined() ? std::exchange(held_, {}) : take_first(stop);
+      if (!first.defined()) return;
+      const Opened opened = open_first(first);
+      if (opened.end) return set_ended();
+      deliver(first, opened);
+      if (!rings_) expect_first(first);
+      state_->changed.notify_all();
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(receive_broken_, error);
+    set_broken(receive_broken_, brief(error));
   }
-  if (large_) start_receiving();
+}
+
+void Link::take_until_done(const Slot& slot, const std::function<bool()>& stop) {
+  const torch::NoGradGuard no_grad;
+  try {
+    while (!slot.done) {
+      const torch::Tensor first = take_first(stop);
+      const Opened opened = open_first(first);
+      if (!opened.values_inside) {
+        held_ = first;
+        return start_receiving();
+      }
+      deliver(first, opened);
+    }
+  } catch (const Ending&) {
+  } catch (const std::exception& error) {
+    set_broken(receive_broken_, brief(error));
+  }
 }
 
 }  // namespace headrace

@@ -1,12 +1,14 @@
-// The messages between this rank and one peer on one channel, both ways, over a c10d back end.
+// The messages between this rank and one peer on one channel, both ways, over a c10d back end and,
+// where the peer is on this host, memory that both have mapped (c10d_mailbox.h).
 //
 // A message goes out in the caller's thread; the sending thread only waits until it has left and
 // then lets go of its tensors: of large ones at once, of small ones many at a time.
 //
-// A few first parts are always expected, so that a small message is here before it is asked for.
-// As long as all messages are small the caller takes them in where it waits for them, as waking
-// another thread would cost more than the message. From the first large one on a receiving thread
-// does, while the rank computes: first parts as they come, the rest once its receive is posted.
+// From another host a receiving thread takes messages in while the rank computes: a few first parts
+// are always expected, the rest is once its receive is posted. From a mailbox the caller takes
+// small messages itself where it waits for them; the receiving thread does from the first large
+// one on. What closes the connection, or that the peer has ended, is then told by the back end
+// alone, to which a thread listens.
 //
 // Back end operations have no limit of their own here, as Gloo closes all connections of a group
 // when one runs out; the waits of the rank's own thread have one.
@@ -15,6 +17,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,6 +27,7 @@
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 
+#include "headrace/transport/c10d_mailbox.h"
 #include "headrace/transport/c10d_state.h"
 #include "headrace/transport/c10d_wire.h"
 #include "headrace/transport/transport.h"
@@ -40,6 +44,11 @@ struct DeviceGroups {
   GroupBackend to_lower;
 };
 
+// The mailboxes of a pair of ranks on one host; the two ranks agree on each.
+struct Rings {
+  Ring in, out;
+};
+
 // A posted receive, filled by whoever takes its message in. Guarded by the state's mutex.
 struct Slot {
   Label label;
@@ -50,10 +59,11 @@ struct Slot {
 
 class Link {
  public:
-  // Tensors that left a device arrive on `device`. `groups` may be empty.
+  // Tensors that left a device arrive on `device`. `groups` and `rings` may be empty.
   Link(std::shared_ptr<RunState> state,
        GroupBackend backend,
        DeviceGroups groups,
+       std::optional<Rings> rings,
        int peer,
        int channel,
        torch::Device device);
@@ -66,16 +76,16 @@ class Link {
   // Tells the peer that nothing more will come.
   void end();
   bool has_sent() const { return sequence_ > 0; }
-  bool used() const { return has_sent() || expecting_; }
+  bool used() const { return has_sent() || listening_; }
   int channel() const { return channel_; }
   // Takes in and drops what comes from now on, to notice the peer's end.
   void drain();
   // The caller is to take in what it waits for.
-  bool direct() const { return expecting_ && !receiver_.joinable(); }
-  // Does so, until `slot` is done, the link is broken or interrupt() is called by another thread.
-  void take_until_done(const Slot& slot);
-  void interrupt();
-  // From now on the receiving thread takes in what is expected.
+  bool direct() const { return rings_ && !receiver_.joinable(); }
+  // Does so, until `slot` is done, the receiving thread is to go on, the link is broken or `stop`,
+  // which is asked many times a second, says so.
+  void take_until_done(const Slot& slot, const std::function<bool()>& stop);
+  // From now on the receiving thread takes in what comes.
   void start_receiving();
 
   // The following want the state's mutex held.
@@ -91,10 +101,10 @@ class Link {
   bool ended() const { return ended_; }
 
  private:
-  void send(const Packed& packed);
-
+  // What is under way, until it has left: a back end's operation, or, where there is none, a
+  // message that the mailbox had no room for.
   struct Sending {
-    Tensors tensors;
+    torch::Tensor tensor;
     GroupWork work;
   };
   struct Expected {
@@ -102,35 +112,45 @@ class Link {
     GroupWork work;
   };
 
-  void start_expecting();
+  void send_first(const torch::Tensor& first);
+  void send_over_backend(const torch::Tensor& tensor, int tag);
+  void reap_all();
+  bool put_when_there_is_room(const torch::Tensor& first);
+
+  // Expects first parts from the back end: all, or, beside a mailbox, the peer's end.
+  void listen();
+  void expect_first(torch::Tensor bytes);
+  // The next first part; throws Ending where `stop` says so. Undefined: none will come.
+  torch::Tensor take_first(const std::function<bool()>& stop);
+  torch::Tensor take_from_backend();
+  // Waits for the end of the peer or of the connection.
+  void watch_end();
   void receive_all();
-  // Takes in the next message; false when there is none any more.
-  bool take_next();
+  void deliver(const torch::Tensor& first, const Opened& opened);
   Received receive_rest(const Opened& opened, const torch::Tensor& first);
   std::shared_ptr<Slot> next_slot();
-  void expect_first(torch::Tensor bytes);
-  void expect_again(torch::Tensor bytes);
-  void reap_all();
+
   GroupWork start(bool sending, torch::Tensor tensor, int tag);
   void finish(const GroupWork& work);
-  void finish_receive(const GroupWork& work);
-  void set_broken(std::optional<std::string>& which, const std::exception& error);
+  void set_broken(std::optional<std::string>& which, const std::string& why);
+  void set_ended();
 
   const std::shared_ptr<RunState> state_;
   const GroupBackend backend_;
   const DeviceGroups groups_;
+  std::optional<Rings> rings_;
   const int peer_;
   const int channel_;
   const torch::Device device_;
 
   std::uint64_t sequence_ = 0;  // the caller's thread
-  bool expecting_ = false;      // the caller's thread
+  bool listening_ = false;      // the caller's thread
 
-  // The receiving thread's, or the caller's as long as there is none.
+  // The receiving thread's, or the caller's as long as there is none; `expected_`: the end watch's,
+  // where there is one.
   std::deque<Expected> expected_;
-  std::vector<torch::Tensor> taken_;  // buffers to be expected into again
+  torch::Tensor held_;  // a large message's first part, with which the receiving thread is to start
   std::uint64_t received_ = 0;
-  bool large_ = false;  // one has come that does not fit in its first part
 
   // Guarded by the state's mutex.
   std::deque<std::shared_ptr<Slot>> posted_;
@@ -140,6 +160,9 @@ class Link {
   std::optional<std::string> send_broken_;
   std::optional<std::string> receive_broken_;
   bool ended_ = false;
+  std::size_t unput_ = 0;                       // messages that wait for room in the mailbox
+  std::optional<std::string> connection_over_;  // why nothing more will be put into the mailbox
+  bool end_told_ = false;                       // because the peer has ended
   bool draining_ = false;
   bool stopping_ = false;
   std::condition_variable slot_posted_;
@@ -147,11 +170,11 @@ class Link {
 
   std::mutex works_mutex_;
   std::set<GroupWork> works_;  // those under way, to be ended by the destructor
-  GroupWork awaited_;          // the receive that is being waited for
   bool ending_ = false;
 
   std::thread receiver_;
   std::thread reaper_;
+  std::thread end_watch_;
 };
 
 }  // namespace headrace

@@ -157,31 +157,27 @@ std::string missing(const Rendezvous& place, int rank) {
              where(place));
 }
 
-// Puts up this rank's greeting and collects the others'.
-std::vector<Greeting> greet(const Rendezvous& place,
-                            Desk& desk,
-                            const std::string& address,
-                            double limit,
-                            double set_limit) {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  const std::string own =
-      join_text({std::to_string(place.size), host.data(), boot_id(), network_id(), address}, "\n");
+std::string silent_store(const Rendezvous& place) {
+  return cat("the run's store at ", where(place), " (MASTER_ADDR, MASTER_PORT) does not answer");
+}
+
+// Puts up this rank's text under a name and collects the others'.
+std::vector<std::string> exchange(const Rendezvous& place,
+                                  Desk& desk,
+                                  const std::string& name,
+                                  const std::string& own,
+                                  double limit,
+                                  double set_limit) {
   const auto texts =
       std::make_shared<std::vector<std::string>>(static_cast<std::size_t>(place.size));
-  const std::string silent =
-      cat("the run's store at ", where(place), " (MASTER_ADDR, MASTER_PORT) does not answer");
   const auto end = Clock::now() + milliseconds(limit);
   desk.must(
       [=](c10d::Store& store) {
-        check(store.add(cat("joined/", place.rank), 1) == 1, "two processes are rank ", place.rank,
-              " of the run at ", where(place),
-              "; start each rank once, or set MASTER_PORT to a port of this run's own");
-        store.set(cat("greeting/", place.rank), own);
+        store.set(cat(name, "/", place.rank), own);
         int rank = 0;
         try {
           while (rank < place.size) {
-            const std::string key = cat("greeting/", rank);
+            const std::string key = cat(name, "/", rank);
             if (store.check({key})) {
               (*texts)[static_cast<std::size_t>(rank++)] = store.get_to_str(key);
             } else {
@@ -196,16 +192,37 @@ std::vector<Greeting> greet(const Rendezvous& place,
                           "closed; its server, rank 0, has given up"));
         }
       },
-      limit + kStoreLimit, silent);
+      limit + kStoreLimit, silent_store(place));
+  return *texts;
+}
+
+std::vector<Greeting> greet(const Rendezvous& place,
+                            Desk& desk,
+                            const std::string& address,
+                            const std::string& mailboxes,
+                            double limit,
+                            double set_limit) {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  const std::string own = join_text(
+      {std::to_string(place.size), host.data(), boot_id(), network_id(), address, mailboxes}, "\n");
+  desk.must(
+      [=](c10d::Store& store) {
+        check(store.add(cat("joined/", place.rank), 1) == 1, "two processes are rank ", place.rank,
+              " of the run at ", where(place),
+              "; start each rank once, or set MASTER_PORT to a port of this run's own");
+      },
+      limit + kStoreLimit, silent_store(place));
+  const std::vector<std::string> texts = exchange(place, desk, "greeting", own, limit, set_limit);
   std::vector<Greeting> greetings;
   std::vector<std::string> networks;
-  for (const std::string& text : *texts) {
+  for (const std::string& text : texts) {
     const std::vector<std::string> parts = split_text(text, '\n');
-    assert(parts.size() == 5);
+    assert(parts.size() == 6);
     check(parts[0] == std::to_string(place.size), "rank ", greetings.size(), " was told of ",
           parts[0], " ranks, and rank ", place.rank, " of ", place.size,
           "; start all with the same WORLD_SIZE");
-    greetings.push_back({parts[1], parts[2], parts[4]});
+    greetings.push_back({parts[1], parts[2], parts[4], parts[5]});
     networks.push_back(parts[3]);
   }
   for (std::size_t a = 0; a < networks.size(); ++a)
@@ -215,6 +232,27 @@ std::vector<Greeting> greet(const Rendezvous& place,
             greetings[b].host, ") cannot reach; set GLOO_SOCKET_IFNAME on ", greetings[a].host,
             " to the network interface that joins the hosts");
   return greetings;
+}
+
+// Attaches the mailboxes of all ranks whose memory this one can reach, and that can reach its.
+std::vector<bool> share_memory(const Rendezvous& place,
+                               Desk& desk,
+                               const std::vector<Greeting>& greetings,
+                               Mailboxes& mailboxes,
+                               double limit,
+                               double set_limit) {
+  const auto size = static_cast<std::size_t>(place.size);
+  const auto own_rank = static_cast<std::size_t>(place.rank);
+  std::string own(size, '-');
+  for (std::size_t r = 0; r < size; ++r)
+    if (r != own_rank && greetings[r].boot == greetings[own_rank].boot &&
+        mailboxes.attach(static_cast<int>(r), greetings[r].mailboxes))
+      own[r] = '+';
+  const std::vector<std::string> attached =
+      exchange(place, desk, "attached", own, limit, set_limit);
+  std::vector<bool> both(size);
+  for (std::size_t r = 0; r < size; ++r) both[r] = own[r] == '+' && attached[r][own_rank] == '+';
+  return both;
 }
 
 }  // namespace
@@ -236,7 +274,11 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
   started.desk->open([=] { return connect(place, limit); }, answer, unreachable(place, answer));
   const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   const std::string address = interface ? cat("interface ", interface) : local_address(place);
-  started.greetings = greet(place, *started.desk, address, rest(), limit);
+  started.mailboxes = std::make_unique<Mailboxes>(place.rank, place.size);
+  started.greetings = greet(place, *started.desk, address,
+                            place.share_memory ? started.mailboxes->address() : "", rest(), limit);
+  started.shares_memory =
+      share_memory(place, *started.desk, started.greetings, *started.mailboxes, rest(), limit);
   const auto made = std::make_shared<Started>();
   started.desk->must(
       [=, seconds = rest()](c10d::Store& store) {

@@ -8,6 +8,7 @@
 
 #include "headrace/transport/c10d_desk.h"
 #include "headrace/transport/c10d_link.h"
+#include "headrace/transport/c10d_mailbox.h"
 #include "headrace/transport/rendezvous.h"
 
 namespace headrace {
@@ -16,13 +17,16 @@ struct Greeting {
   std::string host;
   std::string boot;  // ranks with the same one share a clock
   std::string address;
+  std::string mailboxes;  // where; empty: it has none
 };
 
 struct Started {
   std::unique_ptr<Desk> desk;
   std::vector<Greeting> greetings;  // of every rank
   GroupBackend group;
-  DeviceGroups device_groups;  // empty where tensors on devices travel through the CPU
+  std::unique_ptr<Mailboxes> mailboxes;
+  std::vector<bool> shares_memory;  // by rank: messages both ways go through mailboxes
+  DeviceGroups device_groups;       // empty where tensors on devices travel through the CPU
 };
 
 // Throws, within `limit` seconds, an Error that says who or what is missing.

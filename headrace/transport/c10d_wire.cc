@@ -1,6 +1,5 @@
 #include "headrace/transport/c10d_wire.h"
 
-#include <atomic>
 #include <cstring>
 #include <type_traits>
 
@@ -86,6 +85,7 @@ Packed pack(const Label& label,
             std::uint64_t sequence,
             double sent,
             const Tensors& tensors,
+            std::int64_t first_part,
             bool keep_devices) {
   const std::int64_t descriptions = description_bytes(tensors);
   const std::int64_t values = value_bytes(tensors);
@@ -98,8 +98,8 @@ Packed pack(const Label& label,
   prefix.microbatch = label.microbatch;
   prefix.purpose = static_cast<std::uint8_t>(label.purpose);
   prefix.descriptions = descriptions;
-  const bool apart = prefix_size + descriptions > kFirstPart;
-  const bool inside = prefix_size + descriptions + values <= kFirstPart;
+  const bool apart = prefix_size + descriptions > first_part;
+  const bool inside = prefix_size + descriptions + values <= first_part;
   prefix.flags = (apart ? kDescriptionsApart : 0) | (inside ? kValuesInside : 0);
 
   Packed packed;
@@ -130,15 +130,6 @@ torch::Tensor pack_end(std::uint64_t sequence) {
   torch::Tensor first = bytes(sizeof prefix);
   write(begin(first), &prefix, sizeof prefix);
   return first;
-}
-
-void clear_first(const torch::Tensor& buffer) {
-  std::memset(begin(buffer), 0, sizeof Prefix::magic);
-}
-
-bool has_begun(const torch::Tensor& buffer) {
-  auto& magic = *static_cast<decltype(Prefix::magic)*>(buffer.mutable_data_ptr());
-  return std::atomic_ref(magic).load(std::memory_order_relaxed) != 0;
 }
 
 Opened open_first(const torch::Tensor& first) {

@@ -1,4 +1,4 @@
-// How a message looks on the wire: a first part of at most kFirstPart bytes that describes it, with
+// How a message looks on the wire: a first part of limited size that describes it, with
 // everything inside where it fits, then whatever did not fit.
 //
 //   first part:  prefix | descriptions | values        a small message: one transfer
@@ -16,7 +16,7 @@
 
 namespace headrace {
 
-constexpr std::int64_t kFirstPart = 16384;
+constexpr std::int64_t kFirstPart = 16384;  // where its buffer waits for it (c10d_mailbox.h: not)
 
 struct Packed {
   torch::Tensor first;  // bytes
@@ -29,15 +29,11 @@ Packed pack(const Label& label,
             std::uint64_t sequence,
             double sent,
             const Tensors& tensors,
+            std::int64_t first_part = kFirstPart,
             bool keep_devices = false);
 
 // The last first part of all: nothing more will come.
 torch::Tensor pack_end(std::uint64_t sequence);
-
-// Before a first part is received into the buffer; and whether, since then, some of it has come. A
-// hint for who would rather not sleep: another thread, or the kernel, is writing there.
-void clear_first(const torch::Tensor& buffer);
-bool has_begun(const torch::Tensor& buffer);
 
 // What a first part says.
 struct Opened {

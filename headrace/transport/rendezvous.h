@@ -21,6 +21,7 @@ struct Rendezvous {
   int port = 0;
   int listen_fd = -1;             // rank 0: a socket that already listens there; -1: open one
   bool store_is_served = false;   // by the launcher: rank 0 is a client like the others
+  bool share_memory = true;       // with ranks of this host, for small messages
   std::string attempt = "0";      // differs between restarts that share a store
   std::string launcher = "none";  // "torchrun", "mpirun", "srun", "headrace", "environment"
 };

@@ -27,7 +27,7 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
 }
 
 // Ranks that meet at a store and talk over Gloo, though they are threads of one process here.
-inline void run_c10d(int ranks, const std::function<void(Transport&)>& work) {
+inline void run_c10d(int ranks, bool share_memory, const std::function<void(Transport&)>& work) {
   const Listening listening = listen_on_free_port();
   run_ranks(
       ranks,
@@ -36,6 +36,7 @@ inline void run_c10d(int ranks, const std::function<void(Transport&)>& work) {
         place.rank = place.local_rank = rank;
         place.size = place.local_size = ranks;
         place.port = listening.port;
+        place.share_memory = share_memory;
         if (rank == 0) place.listen_fd = listening.fd;
         return c10d_transport(place, 30);
       },
@@ -50,7 +51,10 @@ inline std::vector<Backend> backends() {
        [](int ranks, const std::function<void(Transport&)>& work) {
          run_ranks(ranks, work, {.delay = 0.01});
        }},
-      {"c10d", run_c10d},
+      {"c10d", [](int ranks,
+                  const std::function<void(Transport&)>& work) { run_c10d(ranks, false, work); }},
+      {"c10d_shared_memory",
+       [](int ranks, const std::function<void(Transport&)>& work) { run_c10d(ranks, true, work); }},
   };
 }
 
