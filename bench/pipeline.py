@@ -1,12 +1,13 @@
-"""Our pipeline beside torch.distributed.pipelining, in one run: tokens/s and ratios.
+"""Our pipeline beside torch.distributed.pipelining and, where it is installed, DeepSpeed: tokens/s and ratios.
 
     pipeline.py GPT_BENCH [--rounds 3] [--sizes large,tiny] [--schedules 1f1b,gpipe,interleaved,zb-h1,zb-v]
 
 The limit is two independent one-thread runs of our whole model at the same time: what two cores can do with nothing
-between them. Every round measures all columns, one after the other; medians over the rounds are printed.
+between them. DeepSpeed's PipelineModule has 1F1B alone: its row appears with that schedule. Every round measures all columns, one after the other; medians over the rounds are printed.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -14,7 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-PEER = Path(__file__).parent / "peers" / "torch_pipelining.py"
+PEERS = Path(__file__).parent / "peers"
+PEER = PEERS / "torch_pipelining.py"
+DEEPSPEED = PEERS / "deepspeed_pipeline.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -61,6 +64,10 @@ def main():
                                       "--cuts", ",".join(map(str, ours["cuts"]))]))
                 note(f"torch {schedule}", torch["tokens_per_second"],
                      1e3 * torch["step_seconds"] / torch["microbatches"])
+                if schedule == "1f1b" and importlib.util.find_spec("deepspeed"):
+                    other = result(start([sys.executable, str(DEEPSPEED), *common, "--cuts", str(ours["cuts"][0])]))
+                    note("deepspeed 1f1b", other["tokens_per_second"],
+                         1e3 * other["step_seconds"] / other["microbatches"])
         limit = statistics.median(tokens for tokens, _ in rows["limit: ours, two runs alone"])
         print(f"# {size}: 2 processes × 1 thread, median of {arguments.rounds} rounds; of the limit = tokens/s ÷ "
               "two independent runs' sum")

@@ -147,7 +147,8 @@ def start_ranks():
         port = str(free.getsockname()[1])
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
                    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([sys.executable, *sys.argv], env={**environment, "RANK": str(r)}) for r in range(2)]
+    ranks = [subprocess.Popen([sys.executable, *sys.argv], env={**environment, "RANK": str(r), "LOCAL_RANK": str(r)})
+             for r in range(2)]
     return max(abs(rank.wait()) for rank in ranks)
 
 

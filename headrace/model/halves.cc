@@ -15,11 +15,6 @@ using torch::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-// Below autograd: inside our own forward and backward there is no graph to record.
-struct Direct {
-  at::AutoDispatchBelowADInplaceOrView no_graph;
-  NoAutocast as_they_are;
-};
 
 constexpr double kNormEpsilon = 1e-5;
 

@@ -24,7 +24,7 @@ class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
                           const Variable& table,
                           const Variable& positions,
                           WeightGradients* sink) {
-    const NoAutocast as_they_are;
+    const Direct direct;
     context->save_for_backward({ids, table, positions});
     context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
     Tensor out =
@@ -38,6 +38,7 @@ class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
     add_weight_gradient(
         sink, [dy = gradients[0], ids = saved[0], table = saved[1], positions = saved[2]] {
           const torch::NoGradGuard no_grad;
+          const Direct direct;
           if (table.requires_grad()) gradient_of(table).index_add_(0, ids.reshape(-1), rows_of(dy));
           if (positions.requires_grad())
             gradient_of(positions).slice(0, 0, ids.size(1)).add_(dy.sum(0));
@@ -56,7 +57,7 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
                                double scale,
                                bool count_correct,
                                WeightGradients* sink) {
-    const NoAutocast as_they_are;
+    const Direct direct;
     const Tensor read = rows_of(x).to(matrix.scalar_type());
     const Tensor labels = targets.reshape(-1);
     const Tensor valid = labels.ne(-100);
@@ -84,8 +85,8 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
+    const Direct direct;
     const variable_list saved = context->get_saved_variables();
-    const NoAutocast as_they_are;
     const Tensor& read = saved[0];
     const Tensor& weight = saved[1];
     const Tensor& matrix = saved[2];
@@ -95,7 +96,7 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
     if (weight.requires_grad()) {
       add_weight_gradient(sink, [error, read, weight, row_scale] {
         const torch::NoGradGuard no_grad;
-        const NoAutocast types_as_they_are;
+        const Direct again;  // this may be another time
         add_product(weight, error.t(), (read * row_scale).to(error.scalar_type()));
       });
     }

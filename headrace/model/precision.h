@@ -47,4 +47,11 @@ struct NoAutocast {
   c10::impl::ExcludeDispatchKeyGuard guard{c10::autocast_dispatch_keyset};
 };
 
+// Operations take their operands as they are, and no graph is recorded: inside of forwards and
+// backwards of our own.
+struct Direct {
+  at::AutoDispatchBelowADInplaceOrView no_graph;
+  NoAutocast as_they_are;
+};
+
 }  // namespace headrace

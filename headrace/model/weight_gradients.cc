@@ -35,8 +35,7 @@ void add_linear_gradients(WeightGradients* sink,
   if (!weight.requires_grad() && !bias.requires_grad()) return;
   add_weight_gradient(sink, [dy, x, weight, bias] {
     const torch::NoGradGuard no_grad;
-    const at::AutoDispatchBelowADInplaceOrView direct;
-    const NoAutocast as_they_are;
+    const Direct direct;
     add_product(weight, dy.t(), x);
     if (bias.requires_grad()) gradient_of(bias).add_(dy.sum(0, false, bias.scalar_type()));
   });

@@ -26,8 +26,10 @@ constexpr std::size_t kPage = 4096;
 constexpr std::size_t kRingBytes = std::size_t{1} << 20U;  // a power of two
 constexpr std::size_t kAlign = 8;
 constexpr const char* kName = "headrace-mailboxes";
-// A message that is about to come is not worth going to sleep for: waking up again may take longer.
-constexpr auto kSpin = std::chrono::microseconds(200);
+// A message that is about to come is not worth going to sleep for: waking up again takes longer, and
+// costs the sender, which wakes this thread, as much as the message. Others that want this core get
+// it meanwhile.
+constexpr auto kSpin = std::chrono::milliseconds(1);
 
 // The memory starts with a page that says whose it is.
 struct Head {
@@ -74,15 +76,6 @@ void around(std::array<char, kRingBytes>& ring, std::uint64_t at, std::size_t si
   if (before_end < size) copy(ring.data(), before_end, size - before_end);
 }
 
-// Leaves the core's units to the other thread of the same core, where there is one.
-void relax() {
-#if defined(__x86_64__)
-  for (int i = 0; i < 16; ++i) __builtin_ia32_pause();
-#else
-  std::this_thread::yield();
-#endif
-}
-
 std::uint64_t room_for(std::uint64_t message) {
   return kAlign + (message + kAlign - 1) / kAlign * kAlign;
 }
@@ -92,7 +85,7 @@ bool wait_for(sem_t& messages, std::chrono::milliseconds limit) {
       std::chrono::steady_clock::now() + std::min<std::chrono::nanoseconds>(kSpin, limit);
   do {
     if (::sem_trywait(&messages) == 0) return true;
-    relax();
+    std::this_thread::yield();
   } while (std::chrono::steady_clock::now() < end);
   if (limit <= kSpin) return false;
   timespec until{};

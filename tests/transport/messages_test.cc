@@ -130,6 +130,38 @@ TEST_P(Messages, HundredsInFlightBothWays) {
   });
 }
 
+// More than any buffer between two ranks holds, of sizes that end a ring of bytes anywhere, and a
+// large one here and there.
+TEST_P(Messages, MoreThanFitsBetweenTheRanksBothWays) {
+  constexpr int kCount = 300;
+  const auto size = [](int i) { return i % 50 == 49 ? 200000 : 1 + i * 7919 % 20000; };
+  run(2, [&](Transport& transport) {
+    const int peer = 1 - transport.rank();
+    for (int i = 0; i < kCount; ++i)
+      transport.send(peer, label(i), {torch::full({size(i)}, i + 1000 * transport.rank())});
+    for (int i = 0; i < kCount; ++i) {
+      const Tensor arrived = transport.receive(peer, label(i))->wait().tensors.at(0);
+      ASSERT_EQ(arrived.numel(), size(i));
+      ASSERT_TRUE(arrived.eq(i + 1000 * peer).all().item<bool>()) << "message " << i;
+    }
+    transport.flush();
+  });
+}
+
+// A sender that goes on while nobody receives, until it flushes.
+TEST_P(Messages, FlushOfBothWhileReceivesArePosted) {
+  constexpr int kCount = 100;
+  run(2, [&](Transport& transport) {
+    const int peer = 1 - transport.rank();
+    std::vector<std::unique_ptr<Arrival>> arrivals;
+    for (int i = 0; i < kCount; ++i) arrivals.push_back(transport.receive(peer, label(i)));
+    for (int i = 0; i < kCount; ++i) transport.send(peer, label(i), {torch::full({20000}, i)});
+    transport.flush();
+    for (int i = 0; i < kCount; ++i)
+      EXPECT_EQ(arrivals[static_cast<std::size_t>(i)]->wait().tensors.at(0)[9].item<int>(), i);
+  });
+}
+
 TEST_P(Messages, WaitsInAnotherOrderThanPosted) {
   run(2, [&](Transport& transport) {
     if (transport.rank() == 0) {
