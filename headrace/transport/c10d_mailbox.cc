@@ -26,9 +26,9 @@ constexpr std::size_t kPage = 4096;
 constexpr std::size_t kRingBytes = std::size_t{1} << 20U;  // a power of two
 constexpr std::size_t kAlign = 8;
 constexpr const char* kName = "headrace-mailboxes";
-// A message that is about to come is not worth going to sleep for: waking up again takes longer, and
-// costs the sender, which wakes this thread, as much as the message. Others that want this core get
-// it meanwhile.
+// A message that is about to come is not worth going to sleep for: waking up again takes longer,
+// and costs the sender, which wakes this thread, as much as the message. Others that want this core
+// get it meanwhile.
 constexpr auto kSpin = std::chrono::milliseconds(1);
 
 // The memory starts with a page that says whose it is.
@@ -67,12 +67,13 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 namespace {
 
-// Copies between `flat` and the ring's bytes from `at` on, around its end.
+// Calls copy(place in the ring, offset in the message, bytes) for the pieces of a message at `at`:
+// two where it goes around the end.
 template <class Copy>
 void around(std::array<char, kRingBytes>& ring, std::uint64_t at, std::size_t size, Copy copy) {
   const std::size_t start = at % kRingBytes;
   const std::size_t before_end = std::min(size, kRingBytes - start);
-  copy(ring.data() + start, std::size_t{0}, before_end);
+  if (before_end > 0) copy(ring.data() + start, std::size_t{0}, before_end);
   if (before_end < size) copy(ring.data(), before_end, size - before_end);
 }
 
