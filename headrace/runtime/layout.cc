@@ -108,9 +108,13 @@ Schedule read_schedule(const std::string& file) {
   std::ifstream in(file);
   check_usage(in.good(), "pipeline.schedule: cannot read '", file, "'");
   const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-  Schedule schedule = parse_csv(text, file);
-  require_valid(schedule);
-  return schedule;
+  try {
+    Schedule schedule = parse_csv(text, file);
+    require_valid(schedule);
+    return schedule;
+  } catch (const Error& error) {
+    throw UsageError(cat("pipeline.schedule: ", error.what()));
+  }
 }
 
 Schedule lowered_schedule(const Layout& layout, int microbatches, bool training) {

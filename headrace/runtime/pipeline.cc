@@ -111,9 +111,8 @@ Losses Pipeline::run_asynchronous(const Work& work, const Schedule& schedule) {
     const auto next = static_cast<std::size_t>(forwards[index]);
     Stage& stage = **std::ranges::find(stages_, index, [](const auto& s) { return s->index(); });
     stage.next_version(next < wanted.size() && wanted[next] <= now);
-    const std::vector<OwnedParameter*> parameters = gradients_->of_stage(stage);
-    work.update(index, parameters);
-    for (OwnedParameter* parameter : parameters) parameter->gradient.zero_();
+    work.update(index);
+    for (OwnedParameter* parameter : gradients_->of_stage(stage)) parameter->gradient.zero_();
   };
   for (const auto& stage : stages_) stage->begin_versions();
   Losses losses = executor_->run(schedule, feed);

@@ -38,9 +38,9 @@ struct Work {
   bool stop = false;          // this rank was asked to end
   std::function<void(const Action&)> on_action;
   // Of asynchronous schedules. The valid tokens of an update are those of its microbatches; and
-  // `update` is to change the parameters of a stage by their gradients.
+  // `update` is to change the parameters of the stage of that number by their gradients.
   std::function<double(const std::vector<int>&)> scale_of_update;
-  std::function<void(int, const std::vector<OwnedParameter*>&)> update;
+  std::function<void(int)> update;
 };
 
 struct StepResult {

@@ -182,9 +182,7 @@ class Run {
         tokens += slice(batch.targets, m, rows).ne(-100).sum().item<std::int64_t>();
       return tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0;
     };
-    work.update = [&](int stage, const std::vector<OwnedParameter*>&) {
-      optimizers_.at(stage).step(rate);
-    };
+    work.update = [&](int stage) { optimizers_.at(stage).step(rate); };
     if (hooks_.on_action)
       work.on_action = [&](const Action& action) { hooks_.on_action(step, action); };
     const StepResult result = pipeline_.train(work);
@@ -276,7 +274,8 @@ class Run {
     if (result.stopped) say(cat("stopped as asked, after step ", done, " of ", samples_.steps()));
   }
 
-  void say(const std::string& text) {
+  void say(std::string text) {
+    if (text.ends_with('\n')) text.pop_back();  // as tables do
     if (hooks_.console != nullptr) hooks_.console->line(text);
   }
 

@@ -23,7 +23,7 @@ namespace headrace {
 namespace {
 
 constexpr std::size_t kPage = 4096;
-constexpr std::size_t kRingBytes = std::size_t{1} << 20U;  // a power of two
+constexpr std::size_t kRingBytes = std::size_t{1} << 22U;  // a power of two
 constexpr std::size_t kAlign = 8;
 constexpr const char* kName = "headrace-mailboxes";
 // A message that is about to come is not worth going to sleep for: waking up again takes longer,

@@ -64,6 +64,6 @@ class Mailboxes {
 };
 
 // A message larger than this takes another way.
-constexpr std::int64_t kMailboxPart = std::int64_t{1} << 17U;
+constexpr std::int64_t kMailboxPart = std::int64_t{1} << 19U;
 
 }  // namespace headrace

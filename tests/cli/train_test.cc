@@ -135,7 +135,7 @@ TEST_F(Train, AScheduleOfAFile) {
   EXPECT_THAT(few.err, AllOf(HasSubstr("is for 8 microbatches"), HasSubstr("a batch has 4")));
   write("mine.csv", "0F0,0B0\n1B0,1F0\n");
   const Outcome broken = train("--microbatches 1 --schedule mine.csv");
-  EXPECT_NE(broken.code, 0);
+  EXPECT_EQ(broken.code, 2);
   EXPECT_THAT(broken.err, HasSubstr("mine.csv"));
 }
 

@@ -141,9 +141,7 @@ Outcome pipelined(const Layout& layout, int microbatches) {
         return 1.0 /
                static_cast<double>(static_cast<std::int64_t>(update.size()) * kRows * kContext);
       };
-      work.update = [&](int stage, const std::vector<OwnedParameter*>&) {
-        optimizers.at(stage).step(kRate);
-      };
+      work.update = [&](int stage) { optimizers.at(stage).step(kRate); };
       const StepResult result = pipeline.train(work);
       if (transport.rank() == 0) outcome.losses.push_back(result.loss);
     }
