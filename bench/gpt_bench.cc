@@ -86,20 +86,28 @@ double median(std::vector<double> values) {
   return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
-// What the actions of the timed steps cost, in the mean of each kind and stage.
+// What the actions of the timed steps cost, in the mean of each kind and stage. Sending what an
+// action gives, and taking in a message that is already here, are work of the rank's, as the
+// action.
 class MeasuredCosts {
  public:
   explicit MeasuredCosts(int stages) : numbers_(3 * 2 * static_cast<std::size_t>(stages) + 2) {}
 
   void add(const std::vector<Event>& events) {
     for (const Event& event : events) {
-      if (!is_compute(event.action.kind)) continue;
-      const std::size_t kind = event.action.kind == Kind::Forward          ? 0
-                               : event.action.kind == Kind::BackwardWeight ? 2
-                                                                           : 1;
-      note(2 * (3 * static_cast<std::size_t>(event.action.stage) + kind),
-           event.end - event.start - event.wait - event.transfer);
-      if (event.wait > 0) note(numbers_.size() - 2, event.transfer);
+      const Kind what = event.action.kind;
+      if (!has_microbatch(what)) continue;
+      const bool forward =
+          what == Kind::Forward || what == Kind::SendForward || what == Kind::RecvForward;
+      const std::size_t kind = forward ? 0 : what == Kind::BackwardWeight ? 2 : 1;
+      const std::size_t at = 2 * (3 * static_cast<std::size_t>(event.action.stage) + kind);
+      const double under_way = event.wait > 0 ? event.wait + event.transfer : 0;
+      numbers_[at] += event.end - event.start - under_way;
+      numbers_[at + 1] += is_compute(what) ? 1 : 0;
+      if (event.wait > 0) {
+        numbers_[numbers_.size() - 2] += event.transfer;
+        numbers_[numbers_.size() - 1] += 1;
+      }
     }
   }
 
@@ -125,11 +133,6 @@ class MeasuredCosts {
   }
 
  private:
-  void note(std::size_t at, double seconds) {
-    numbers_[at] += seconds;
-    numbers_[at + 1] += 1;
-  }
-
   std::vector<double> numbers_;  // sum and count for each stage's F, B or I, W; then of transfers
 };
 

@@ -96,10 +96,10 @@ C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
     for (std::size_t channel = 0; channel < kChannels; ++channel) {
       auto& link = links_.emplace_back();
       if (peer == place.rank) continue;
-      // Device groups keep one order of all that they move, so that only one channel can have them.
       std::optional<Rings> rings;
       if (started.shares_memory[static_cast<std::size_t>(peer)])
         rings = {mailboxes_->from(peer, channel), mailboxes_->to(peer, channel)};
+      // Device groups keep one order of all that they move, so that only one channel can have them.
       link = std::make_unique<Link>(state_, group_,
                                     channel == 0 ? started.device_groups : DeviceGroups(), rings,
                                     peer, static_cast<int>(channel), device);

@@ -196,6 +196,7 @@ std::vector<std::string> exchange(const Rendezvous& place,
   return *texts;
 }
 
+// Checks that the ranks, as they were started, make one run.
 std::vector<Greeting> greet(const Rendezvous& place,
                             Desk& desk,
                             const std::string& address,
