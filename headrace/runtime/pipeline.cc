@@ -111,8 +111,10 @@ Losses Pipeline::run_asynchronous(const Work& work, const Schedule& schedule) {
     const auto next = static_cast<std::size_t>(forwards[index]);
     Stage& stage = **std::ranges::find(stages_, index, [](const auto& s) { return s->index(); });
     stage.next_version(next < wanted.size() && wanted[next] <= now);
+    // Asked for first: it finds the newest version of the weights for whoever updates.
+    const std::vector<OwnedParameter*> parameters = gradients_->of_stage(stage);
     work.update(index);
-    for (OwnedParameter* parameter : gradients_->of_stage(stage)) parameter->gradient.zero_();
+    for (OwnedParameter* parameter : parameters) parameter->gradient.zero_();
   };
   for (const auto& stage : stages_) stage->begin_versions();
   Losses losses = executor_->run(schedule, feed);
