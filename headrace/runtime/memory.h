@@ -45,7 +45,7 @@ class MemoryScope {
 
 // Puts the counting allocator in place and keeps freed memory in the process (large tensors come
 // and go with every microbatch; giving their pages back and faulting them in again costs more than
-// a tenth of a step). Call once, early.
+// a tenth of a step; each thread keeps small ones for its next of that size). Call once, early.
 void install_memory_accounts();
 
 }  // namespace headrace
