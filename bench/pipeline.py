@@ -3,7 +3,8 @@
     pipeline.py GPT_BENCH [--rounds 3] [--sizes large,tiny] [--schedules 1f1b,gpipe,interleaved,zb-h1,zb-v]
 
 The limit is two independent one-thread runs of our whole model at the same time: what two cores can do with nothing
-between them. DeepSpeed's PipelineModule has 1F1B alone: its row appears with that schedule. Every round measures all columns, one after the other; medians over the rounds are printed.
+between them. DeepSpeed's PipelineModule has 1F1B alone: its row appears with that schedule. Every round measures all
+columns, one after the other; medians over the rounds are printed.
 """
 
 import argparse

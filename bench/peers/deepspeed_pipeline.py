@@ -20,7 +20,7 @@ import torch
 from torch_pipelining import SIZES, layers, loss_of, start_ranks
 
 
-def steps(arguments, rank):
+def steps(arguments):
     import deepspeed
     from deepspeed.pipe import PipelineModule
 
@@ -78,7 +78,7 @@ def main():
         sys.exit(start_ranks())
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(sys.stderr):  # DeepSpeed talks
-        line = steps(arguments, int(os.environ["RANK"]))
+        line = steps(arguments)
     if os.environ["RANK"] == "0":
         print(line, flush=True)
 

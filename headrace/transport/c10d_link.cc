@@ -105,8 +105,11 @@ void Link::set_ended() {
 
 void Link::send(const Label& label, const Tensors& tensors) {
   if (rings_) listen();
-  const Packed packed = pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
-                             rings_ ? kMailboxPart : kFirstPart, groups_.to_higher != nullptr);
+  // What can go straight from device to device is to take no way through the CPU.
+  const bool device_to_device = groups_.to_higher != nullptr;
+  const Packed packed =
+      pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
+           rings_ && !device_to_device ? kMailboxPart : kFirstPart, device_to_device);
   try {
     send_first(packed.first);
     for (const torch::Tensor& tensor : packed.rest) send_over_backend(tensor, kRestTag);

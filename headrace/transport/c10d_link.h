@@ -44,7 +44,7 @@ struct DeviceGroups {
   GroupBackend to_lower;
 };
 
-// The mailboxes of a pair of ranks on one host; the two ranks agree on each.
+// The mailboxes of a pair of ranks on one host; the two ranks agree to have them.
 struct Rings {
   Ring in, out;
 };
