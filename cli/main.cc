@@ -1,21 +1,32 @@
-// The program: a table of commands, and the one place where errors become text and exit codes.
-#include <exception>
+// The program headrace. It links no libtorch, which takes a quarter of a second to load and more
+// with CUDA: the commands that need it are run by headrace-torch, which lies beside it and takes
+// this process over.
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <iostream>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include <CLI/CLI.hpp>
+#include <unistd.h>
 
 #include "cli/commands.h"
-#include "headrace/base/error.h"
-#include "headrace/base/text.h"
+#include "cli/program.h"
 
 namespace headrace {
 namespace {
 
-constexpr int kFailed = 1;
-constexpr int kUsage = 2;
+#ifdef HEADRACE_TORCH
+// Returns only if that fails.
+int hand_over(char** argv) {
+  const std::filesystem::path other =
+      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "headrace-torch";
+  ::execv(other.c_str(), argv);
+  std::cerr << "error: cannot start " << other.string() << ": " << std::strerror(errno)
+            << "; it is installed beside headrace\n";
+  return 1;
+}
+#endif
 
 void add_commands(CLI::App& program) {
   add_show(program);
@@ -23,75 +34,18 @@ void add_commands(CLI::App& program) {
   add_simulate(program);
   add_export(program);
 #ifdef HEADRACE_TORCH
-  add_train(program);
+  for (const auto& [name, about] : kTorchCommands)
+    program.add_subcommand(name, about);  // for --help and for mistyped names
 #endif
-}
-
-std::vector<std::string> command_names(const CLI::App& program) {
-  std::vector<std::string> names;
-  for (const CLI::App* command : program.get_subcommands([](const CLI::App*) { return true; }))
-    names.push_back(command->get_name());
-  return names;
-}
-
-// CLI11 would call a mistyped command an unexpected argument.
-void check_command(const CLI::App& program, const std::string& word) {
-  if (word.starts_with('-')) return;
-  const std::vector<std::string> names = command_names(program);
-  for (const std::string& name : names) {
-    if (name == word) return;
-  }
-  const std::string near = nearest(word, names);
-  throw UsageError(cat("no command is called '", word, "'; ",
-                       near.empty() ? cat("commands are ", join_text(names, ", "))
-                                    : cat("did you mean '", near, "'?")));
-}
-
-// "did you mean --ranks?" for the flags of the command at hand.
-std::string suggestion(const CLI::App& program) {
-  for (const CLI::App* command : program.get_subcommands()) {
-    std::vector<std::string> flags;
-    for (const CLI::Option* option : command->get_options()) {
-      for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
-    }
-    for (const std::string& word : program.remaining(true)) {
-      const std::string near = nearest(word.substr(0, word.find('=')), flags);
-      if (word.starts_with("--") && !near.empty()) return cat("; did you mean ", near, "?");
-    }
-  }
-  return "";
-}
-
-int run(int argc, char** argv) {
-  CLI::App program("Pipeline-parallel training: schedules proved, simulated, drawn and run.",
-                   "headrace");
-  program.set_version_flag("--version", std::string("headrace ") + HEADRACE_VERSION);
-  program.require_subcommand(1);
-  add_commands(program);
-  try {
-    if (argc > 1) check_command(program, argv[1]);
-    program.parse(argc, argv);
-  } catch (const CLI::RuntimeError& error) {
-    return error.get_exit_code();  // a command has said all there is to say
-  } catch (const CLI::Success& success) {
-    return program.exit(success);  // --help, --version
-  } catch (const CLI::ParseError& error) {
-    throw UsageError(cat(error.what(), suggestion(program), "\nsee headrace --help"));
-  }
-  return 0;
 }
 
 }  // namespace
 }  // namespace headrace
 
 int main(int argc, char** argv) {
-  try {
-    return headrace::run(argc, argv);
-  } catch (const headrace::UsageError& error) {
-    std::cerr << "error: " << error.what() << "\n";
-    return headrace::kUsage;
-  } catch (const std::exception& error) {
-    std::cerr << "error: " << error.what() << "\n";
-    return headrace::kFailed;
-  }
+#ifdef HEADRACE_TORCH
+  for (const auto& [name, about] : headrace::kTorchCommands)
+    if (argc > 1 && name == std::string_view(argv[1])) return headrace::hand_over(argv);
+#endif
+  return headrace::run_program(argc, argv, headrace::add_commands);
 }

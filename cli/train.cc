@@ -175,7 +175,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
 
 void add_train(CLI::App& program) {
   auto flags = std::make_shared<Flags>();
-  CLI::App* command = program.add_subcommand("train", "Train a model over pipeline stages");
+  CLI::App* command = program.add_subcommand(kTorchCommands[0].first, kTorchCommands[0].second);
   command
       ->add_option("file", flags->file,
                    "configuration (TOML); docs/configuration.md lists its keys")

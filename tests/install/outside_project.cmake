@@ -9,6 +9,6 @@ endfunction()
 
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/installed)
 run(${CMAKE_COMMAND} -S ${PROJECT} -B ${WORK}/build -G Ninja "-DCMAKE_PREFIX_PATH=${WORK}/installed"
-  -DTorch_DIR=${TORCH} -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  -DHEADRACE_TORCH=${TORCH} -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/outside)
