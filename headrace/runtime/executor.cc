@@ -10,6 +10,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
+#include "headrace/tensor/exception_text.h"
 
 namespace headrace {
 
@@ -36,7 +37,7 @@ Losses Executor::run(const Schedule& lowered, const Feed& feed) {
     } catch (const PeerError& error) {
       throw PeerError(error.peer, where() + error.what());
     } catch (const std::exception& error) {
-      throw Error(where() + error.what());
+      throw Error(where() + text_of(error));
     }
     event.end = transport_.clock();
     events_.push_back(event);
