@@ -1,5 +1,6 @@
 #include "headrace/tensor/exception_text.h"
 
+#include <charconv>
 #include <cstddef>
 #include <exception>
 #include <new>
@@ -27,11 +28,22 @@ std::string one_line(const std::string& text) {
   return line;
 }
 
+// The allocator speaks of its source line and an error code.
+std::string of_memory(const std::string& text) {
+  constexpr std::string_view kSign = "DefaultCPUAllocator: can't allocate memory: you tried to allocate ";
+  const std::size_t sign = text.find(kSign);
+  if (sign == std::string::npos) return text;
+  double bytes = 0;
+  const char* const number = text.data() + sign + kSign.size();
+  std::from_chars(number, text.data() + text.size(), bytes);
+  return cat("this machine has no memory left for a tensor of ", bytes_text(bytes));
+}
+
 }  // namespace
 
 std::string text_of(const std::exception& error) {
   if (const auto* torch_error = dynamic_cast<const c10::Error*>(&error))
-    return one_line(torch_error->what_without_backtrace());
+    return of_memory(one_line(torch_error->what_without_backtrace()));
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr)
     return "this machine has no memory left (std::bad_alloc)";
   const std::string text = error.what();
