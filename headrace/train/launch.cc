@@ -72,8 +72,9 @@ class Launch {
   int wait() {
     while (!processes_.all_ended()) {
       pause();
-      processes_.look();
+      // Before the look: what ends after it then has a signal left for the next pause to end by.
       while (const int signal = signals_.next_stop()) stop(signal);
+      processes_.look();
       if (stop_signal_ == 0 && !cause_) look_for_cause();
       if (kill_after_ > 0 && seconds_since(ending_since_) > kill_after_) kill();
     }

@@ -168,6 +168,19 @@ TEST(Launch, ThreadsAreShared) {
   EXPECT_THAT(run.out, HasSubstr(cat("threads ", share, " ")));
 }
 
+// Without a clock: launch_instants_program looks at what the launcher goes to sleep on.
+TEST(Launch, AWorkerMayEndAtAnyInstant) {
+  FILE* program = ::popen(LAUNCH_INSTANTS_PROGRAM, "r");
+  ASSERT_NE(program, nullptr);
+  std::array<char, 200> line{};
+  std::string said;
+  while (std::fgets(line.data(), line.size(), program) != nullptr) said += line.data();
+  EXPECT_EQ(::pclose(program), 0) << said;
+  int instants = 0;
+  EXPECT_EQ(std::sscanf(said.c_str(), "%d instants", &instants), 1) << said;
+  EXPECT_GE(instants, 5);  // two ends, each with a poll, reads and waits
+}
+
 TEST(LaunchFailure, AKilledWorkerIsNamed) {
   Started run({"3"});
   const auto workers = run.wait_for_workers(3);
