@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/launcher.h"
 #include "headrace/base/error.h"
 #include "headrace/runtime/memory.h"
 #include "headrace/tensor/exception_text.h"
@@ -29,6 +30,7 @@
 #include "headrace/train/status.h"
 #include "headrace/train/worker.h"
 #include "headrace/transport/c10d.h"
+#include "headrace/transport/interfaces.h"
 #include "headrace/transport/rendezvous.h"
 
 namespace headrace {
@@ -39,6 +41,7 @@ struct Flags {
   std::vector<std::string> settings;
   std::string ranks, schedule, microbatches, steps, threads;
   std::string run_dir;
+  std::string launcher = "auto";
   bool timeline = false;
 };
 
@@ -63,12 +66,13 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   if (place && place->size != processes) {
     const int left = place->size % processes;
     check_usage(false, place->size, place->size == 1 ? " process was" : " processes were",
-                " started (", place->launcher, "), but pipeline.ranks is ", ranks,
+                " started (", started_by(*place), "), but pipeline.ranks is ", ranks,
                 processes == ranks ? "" : cat(", with replicas ", processes, " processes"),
                 place->size > processes
                     ? cat(": ", place->size, " processes / ", processes, " stages leaves ", left)
                     : "",
-                "; start ", processes, ", or use --ranks ", std::max(1, place->size / replicas));
+                "; start ", processes, ", or use --ranks ", std::max(1, place->size / replicas),
+                ", or --launcher local for this process to start all ranks");
   }
   if (config.pipeline.threads == 0)
     config.pipeline.threads = std::max(1, available_cores() / processes);
@@ -113,6 +117,19 @@ std::vector<std::string> own_arguments() {
   _exit(exit_code);
 }
 
+std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
+  try {
+    return c10d_transport(place, limit);
+  } catch (const UsageError&) {
+    throw;
+  } catch (const Error& error) {
+    if (is_worker()) throw;
+    // What the launcher said may be what is wrong: a rank that nobody started never comes.
+    throw Error(cat(error.what(), " (this rank was started by ", started_by(place),
+                    "; with --launcher local one process starts all ranks on its host)"));
+  }
+}
+
 int work(const Config& config, const Rendezvous& place, const std::string& name) {
   torch::set_num_threads(config.pipeline.threads);
   install_memory_accounts();
@@ -120,7 +137,7 @@ int work(const Config& config, const Rendezvous& place, const std::string& name)
   page.note_phase(place.rank, Phase::Starting);
   std::unique_ptr<Transport> transport;
   try {
-    transport = c10d_transport(place, config.pipeline.start_limit);
+    transport = meet(place, config.pipeline.start_limit);
     install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
     std::optional<Console> console;
@@ -153,7 +170,7 @@ int work(const Config& config, const Rendezvous& place, const std::string& name)
 
 int train(const Flags& flags, const std::vector<std::string>& arguments) {
   bind_to_launcher();
-  const std::optional<Rendezvous> place = rendezvous_from_environment();
+  const std::optional<Rendezvous> place = place_in_run(flags.launcher);
   Config config;
   try {
     config = configuration(flags, place);
@@ -164,6 +181,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   }
   const std::string name = std::filesystem::path(flags.file).stem().string();
   if (place) return work(config, *place, name);
+  chosen_interfaces();  // a fault of theirs is every worker's
   const Listening listening = listen_on_free_port();
   return launch({.workers = processes_of(config.pipeline),
                  .arguments = arguments,
@@ -189,6 +207,13 @@ void add_train(CLI::App& program) {
   command->add_option("--threads", flags->threads, "threads a rank (default: cores ÷ ranks)");
   command->add_option("--run-dir", flags->run_dir,
                       "folder of the run's files (default: runs/<name of the file>)");
+  command
+      ->add_option(
+          "--launcher", flags->launcher,
+          "who starts the ranks: local (this process), torchrun, mpi or slurm, none (it is "
+          "the only rank)")
+      ->check(CLI::IsMember(launcher_names()))
+      ->capture_default_str();
   command->add_flag("--timeline", flags->timeline,
                     "write timeline.json, a trace of the last step for Perfetto");
   command

@@ -18,6 +18,7 @@
 
 #include "headrace/base/text.h"
 #include "headrace/transport/c10d_nccl.h"
+#include "headrace/transport/interfaces.h"
 
 namespace headrace {
 
@@ -261,6 +262,7 @@ std::vector<bool> share_memory(const Rendezvous& place,
 Started start_c10d(const Rendezvous& place, double limit, torch::Device device) {
   silence_c10d();
   ignore_broken_pipes();
+  const std::vector<Interface> interfaces = chosen_interfaces();
   const auto begin = Clock::now();
   const auto rest = [&] {
     return std::max(0.1, limit - std::chrono::duration<double>(Clock::now() - begin).count());
@@ -273,8 +275,8 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
     answer = answer_limit(place, rest());
   }
   started.desk->open([=] { return connect(place, limit); }, answer, unreachable(place, answer));
-  const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
-  const std::string address = interface ? cat("interface ", interface) : local_address(place);
+  const std::string address =
+      interfaces.empty() ? local_address(place) : interfaces.front().address;
   started.mailboxes = std::make_unique<Mailboxes>(place.rank, place.size);
   started.greetings = greet(place, *started.desk, address,
                             place.share_memory ? started.mailboxes->address() : "", rest(), limit);
@@ -286,9 +288,11 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
         using Gloo = c10d::ProcessGroupGloo;
         auto shared = c10::intrusive_ptr<c10d::Store>::reclaim_copy(&store);
         auto options = Gloo::Options::create(milliseconds(seconds));
-        options->devices.push_back(interface ? Gloo::createDeviceForInterface(interface)
-                                             : Gloo::createDeviceForHostname(address));
         try {
+          for (const Interface& each : interfaces)
+            options->devices.push_back(Gloo::createDeviceForInterface(each.name));
+          if (interfaces.empty())
+            options->devices.push_back(Gloo::createDeviceForHostname(address));
           made->group =
               c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", shared),
                                         place.rank, place.size, options);

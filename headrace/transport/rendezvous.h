@@ -23,14 +23,24 @@ struct Rendezvous {
   bool store_is_served = false;   // by the launcher: rank 0 is a client like the others
   bool share_memory = true;       // with ranks of this host, for small messages
   std::string attempt = "0";      // differs between restarts that share a store
-  std::string launcher = "none";  // "torchrun", "mpirun", "srun", "headrace", "environment"
+  std::string launcher = "none";  // "torchrun", "mpirun", "mpiexec", "srun", "headrace", …
+  std::string said;               // by it: "SLURM_PROCID=0, SLURM_STEP_NUM_TASKS=2"
 };
 
-// Reads, in this order, RANK WORLD_SIZE MASTER_ADDR MASTER_PORT [LOCAL_RANK LOCAL_WORLD_SIZE]
-// (torchrun, our own launcher, or by hand), OMPI_COMM_WORLD_* (mpirun), SLURM_* (srun). Under the
-// last two MASTER_ADDR and MASTER_PORT are optional: on one host, and under Slurm, address and port
-// follow from the job.
-std::optional<Rendezvous> rendezvous_from_environment();
+enum class Launcher { Any, Torchrun, Mpi, Slurm };
+
+// Reads, in this order,
+//   RANK WORLD_SIZE MASTER_ADDR MASTER_PORT [LOCAL_RANK LOCAL_WORLD_SIZE]: torchrun, our own
+//     launcher, or by hand;
+//   OMPI_COMM_WORLD_* (Open MPI), PMI_RANK PMI_SIZE (MPICH, Intel MPI and others that start as they
+//     do), MV2_COMM_WORLD_* (MVAPICH);
+//   SLURM_PROCID SLURM_STEP_NUM_TASKS: a step of srun. A batch script and a step of one task, as
+//     `srun --pty bash` makes it, are places to start a run from, not ranks of one.
+// Under the last two MASTER_ADDR and MASTER_PORT are optional where they follow from the job.
+// A process that some other launcher has numbered is refused: others would run beside it, each a
+// whole run. With another `launcher` than Any only that one's variables are read, and must be
+// there.
+std::optional<Rendezvous> rendezvous_from_environment(Launcher launcher = Launcher::Any);
 
 // The first host of Slurm's short form: "gpu[07-09,12],login" -> "gpu07".
 std::string first_host(const std::string& slurm_list);

@@ -389,44 +389,5 @@ TEST_F(Train, ATerminalShowsABarAndRemovesIt) {
   EXPECT_THAT(metrics("r"), SizeIs(3));
 }
 
-// Other people's launchers.
-
-TEST_F(Train, RanksStartedByHand) {
-  const int port = free_port();
-  Program zero(rank(0, 2, port, "--run-dir hand"));
-  Program one(rank(1, 2, port, "--run-dir hand"));
-  EXPECT_EQ(zero.wait().code, 0) << zero.err();
-  EXPECT_EQ(one.wait().code, 0) << one.err();
-  EXPECT_EQ(zero.err() + one.err() + one.out(), "");
-  EXPECT_EQ(train("--ranks 2 --run-dir own").code, 0);
-  EXPECT_EQ(metrics("hand"), metrics("own"));
-}
-
-TEST_F(Train, RanksStartedByTorchrun) {
-  const char* python = std::getenv("HEADRACE_PYTHON");
-  const std::filesystem::path folder =
-      python != nullptr ? std::filesystem::path(python).parent_path()
-                        : std::filesystem::path(HEADRACE_SOURCE_DIR) / ".venv/bin";
-  if (!std::filesystem::exists(folder / "torchrun"))
-    GTEST_SKIP() << "no " << folder / "torchrun"
-                 << "; set HEADRACE_PYTHON to a Python that has torch";
-  ProgramOptions run = options("--run-dir r");
-  run.command = {folder / "torchrun", "--no-python", "--standalone", "--nproc-per-node=2"};
-  const Outcome outcome = Program(run).wait(100);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_EQ(train("--ranks 2 --run-dir own").code, 0);
-  EXPECT_EQ(metrics("r"), metrics("own"));
-}
-
-TEST_F(Train, RanksStartedByMpirun) {
-  if (std::system("command -v mpirun >/dev/null") != 0) GTEST_SKIP() << "no mpirun";
-  ProgramOptions run = options("--run-dir r");
-  run.command = {"mpirun", "--allow-run-as-root", "--oversubscribe", "-np", "2"};
-  const Outcome outcome = Program(run).wait();
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_EQ(train("--ranks 2 --run-dir own").code, 0);
-  EXPECT_EQ(metrics("r"), metrics("own"));
-}
-
 }  // namespace
 }  // namespace headrace
