@@ -27,6 +27,7 @@
 #include "headrace/train/cores.h"
 #include "headrace/train/launch.h"
 #include "headrace/train/loop.h"
+#include "headrace/train/run_claim.h"
 #include "headrace/train/status.h"
 #include "headrace/train/worker.h"
 #include "headrace/transport/c10d.h"
@@ -42,6 +43,7 @@ struct Flags {
   std::string ranks, schedule, microbatches, steps, threads;
   std::string run_dir;
   std::string launcher = "auto";
+  bool overwrite = false;
   bool timeline = false;
 };
 
@@ -56,7 +58,6 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   flag("train.steps", flags.steps);
   flag("pipeline.threads", flags.threads);
   Config config = read_config(flags.file, settings);
-  config.run_dir = flags.run_dir;
   config.timeline = flags.timeline;
   resolve(config);  // a balance or a split says how many ranks there are
   int& ranks = config.pipeline.ranks;
@@ -130,21 +131,31 @@ std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
   }
 }
 
-int work(const Config& config, const Rendezvous& place, const std::string& name) {
+RunClaim claim_folder(const Flags& flags) {
+  const std::filesystem::path own = "runs" / std::filesystem::path(flags.file).stem();
+  if (!flags.run_dir.empty()) return RunClaim::named(flags.run_dir, flags.overwrite);
+  return flags.overwrite ? RunClaim::named(own, true) : RunClaim::next(own);
+}
+
+int work(const Flags& flags, Config config, const Rendezvous& place) {
   torch::set_num_threads(config.pipeline.threads);
   install_memory_accounts();
   StatusPage page = StatusPage::from_environment(place.size);
   page.note_phase(place.rank, Phase::Starting);
   std::unique_ptr<Transport> transport;
+  std::optional<RunClaim> claim;
   try {
     transport = meet(place, config.pipeline.start_limit);
     install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
+    config.run_dir = run_dir_of_launcher();
+    // Other launchers leave it to rank 0, which can now tell all ranks if there is none to be had.
+    if (!is_worker() && place.rank == 0)
+      config.run_dir = claim.emplace(claim_folder(flags)).folder();
     std::optional<Console> console;
     if (place.rank == 0) console.emplace(std::cout, isatty(STDOUT_FILENO) == 1);
     TrainingHooks hooks;
     hooks.console = console ? &*console : nullptr;
-    hooks.name = name;
     hooks.stop_requested = stop_requested;
     std::int64_t noted = -1;
     hooks.on_action = [&](std::int64_t step, const Action& action) {
@@ -179,14 +190,16 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
     if (place && place->rank > 0) return 2;
     throw;
   }
-  const std::string name = std::filesystem::path(flags.file).stem().string();
-  if (place) return work(config, *place, name);
+  if (place) return work(flags, config, *place);
   chosen_interfaces();  // a fault of theirs is every worker's
+  const RunClaim claim = claim_folder(flags);
   const Listening listening = listen_on_free_port();
   return launch({.workers = processes_of(config.pipeline),
                  .arguments = arguments,
                  .port = listening.port,
                  .listen_fd = listening.fd,
+                 .run_dir = claim.folder(),
+                 .lock_fd = claim.lock_fd(),
                  .threads = config.pipeline.threads});
 }
 
@@ -206,7 +219,10 @@ void add_train(CLI::App& program) {
   command->add_option("--steps", flags->steps, "steps to train (default: the file's)");
   command->add_option("--threads", flags->threads, "threads a rank (default: cores ÷ ranks)");
   command->add_option("--run-dir", flags->run_dir,
-                      "folder of the run's files (default: runs/<name of the file>)");
+                      "folder of the run's files (default: runs/<name of the file>, or the next of "
+                      "runs/<name>-2, … that has no run)");
+  command->add_flag("--overwrite", flags->overwrite,
+                    "delete the files of an earlier run in that folder");
   command
       ->add_option(
           "--launcher", flags->launcher,

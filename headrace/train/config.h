@@ -73,7 +73,7 @@ struct Config {
   DataConfig data;
   TrainConfig train;
   PipelineConfig pipeline;
-  std::string run_dir;    // flag only: where the run's files go; empty: runs/<name of the file>
+  std::string run_dir;    // flag only: where rank 0 writes the run's files; empty: nowhere
   bool timeline = false;  // flag only: write a trace of the run's last steps
 };
 

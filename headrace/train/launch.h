@@ -7,8 +7,9 @@
 //
 // The program is run anew for each worker, with the same arguments and with what the worker needs
 // to know in its environment: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR,
-// MASTER_PORT, HEADRACE_WORKER; HEADRACE_LISTEN_FD for rank 0; and what worker.h and status.h use.
-// To be called before this process has made a thread. Output of workers passes through untouched.
+// MASTER_PORT, HEADRACE_WORKER; HEADRACE_RUN_DIR; HEADRACE_LISTEN_FD for rank 0; and what worker.h
+// and status.h use. To be called before this process has made a thread. Output of workers passes
+// through untouched.
 #pragma once
 
 #include <string>
@@ -21,6 +22,8 @@ struct LaunchOptions {
   std::vector<std::string> arguments;  // of this program, its own name first
   int port = 0;                        // where rank 0 is to listen
   int listen_fd = -1;                  // the socket that listens there, for rank 0
+  std::string run_dir;                 // the run's folder, for the workers to know
+  int lock_fd = -1;                    // the hold on it (run_claim.h), for rank 0 to have too
   int threads = 0;                     // a worker; 0: OMP_NUM_THREADS, or cores ÷ workers
   double stop_grace = 15;              // seconds to end in after SIGINT or SIGTERM to this process
   double failure_grace = 5;            // seconds the others have to end in when one has failed

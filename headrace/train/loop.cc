@@ -135,7 +135,7 @@ class Run {
                      true);
     require_agreement(transport, "data", samples_.fingerprint());
     require_agreement(transport, "configurations", to_toml(config));
-    if (transport.rank() == 0 && !hooks.name.empty()) folder_.emplace(config, hooks.name);
+    if (transport.rank() == 0 && !config.run_dir.empty()) folder_.emplace(config);
     say(opening_text(config, pipeline_.layout(), samples_));
     if (folder_) say("# run folder: " + folder_->path().string());
   }

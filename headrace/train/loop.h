@@ -3,8 +3,8 @@
 //   TrainingResult result = run_training(config, transport, {.console = &console});
 //
 // Every rank calls it with the same configuration; ranks that were given another one, or other
-// data, are refused before the first step. Rank 0 writes the console and the run's folder. Throws
-// Error as the parts do.
+// data, are refused before the first step. Rank 0 writes the console and, where config.run_dir
+// names one, the run's folder. Throws Error as the parts do.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,6 @@ namespace headrace {
 
 struct TrainingHooks {
   Console* console = nullptr;  // on rank 0; null: nothing is shown
-  std::string name;            // of the run, for its folder; empty: no folder is written
   std::function<bool()>
       stop_requested;  // asked before every step; any rank's yes ends the run after it
   std::function<void(std::int64_t step, const Action&)> on_action;    // before each action

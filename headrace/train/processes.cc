@@ -51,6 +51,7 @@ std::vector<std::string> environment_of(const LaunchOptions& options,
   set("HEADRACE_LAUNCHER_PID", ::getpid());
   set("HEADRACE_STATUS_FD", page.fd());
   set("HEADRACE_ERROR_FD", report_fd);
+  set("HEADRACE_RUN_DIR", options.run_dir);
   variables.erase("HEADRACE_LISTEN_FD");
   if (rank == 0 && options.listen_fd >= 0) set("HEADRACE_LISTEN_FD", options.listen_fd);
 
@@ -168,7 +169,9 @@ pid_t Processes::start(const LaunchOptions& options,
   spawn.reset_signals();
   spawn.pass(page.fd());
   spawn.pass(report_fd);
-  if (rank == 0 && options.listen_fd >= 0) spawn.pass(options.listen_fd);
+  if (rank == 0)
+    for (const int fd : {options.listen_fd, options.lock_fd})
+      if (fd >= 0) spawn.pass(fd);
   const int threads =
       options.threads > 0 ? options.threads : std::max(1, available_cores() / options.workers);
   const CoresOfWorker cores(rank, options.workers, threads);

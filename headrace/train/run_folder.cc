@@ -12,6 +12,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
+#include "headrace/train/run_claim.h"
 
 namespace headrace {
 namespace {
@@ -26,15 +27,6 @@ std::string nine_digits(double value) {
   return text.data();
 }
 
-fs::path choose(const Config& config, const std::string& name) {
-  if (!config.run_dir.empty()) return config.run_dir;
-  const fs::path wanted = fs::path("runs") / name;
-  fs::path free = wanted;
-  for (int number = 2; fs::exists(free); ++number)
-    free = wanted.string() + "-" + std::to_string(number);
-  return free;
-}
-
 std::ofstream open(const fs::path& path) {
   std::ofstream file(path, std::ios::trunc);
   check(file.good(), "cannot write ", path.string(), "; choose another folder with --run-dir");
@@ -43,15 +35,13 @@ std::ofstream open(const fs::path& path) {
 
 }  // namespace
 
-RunFolder::RunFolder(const Config& config, const std::string& name) : path_(choose(config, name)) {
-  std::error_code failed;
-  fs::create_directories(path_, failed);
-  check(!failed, "cannot make the run's folder ", path_.string(), ": ", failed.message(),
-        "; choose another with --run-dir");
-  write("config.toml", to_toml(config));
+RunFolder::RunFolder(const Config& config) : path_(config.run_dir) {
+  // config.toml, which says that the others are a run's, is replaced last.
+  std::error_code ignored;
+  for (const char* file : kRunFiles)
+    if (std::string(file) != "config.toml") fs::remove(path_ / file, ignored);
+  write("config.toml", cat(kRunMark, "\n\n", to_toml(config)));
   metrics_ = open(path_ / "metrics.jsonl");
-  fs::remove(path_ / "evaluations.jsonl", failed);
-  fs::remove(path_ / "timeline.json", failed);
 }
 
 void RunFolder::record(const StepLine& line) {

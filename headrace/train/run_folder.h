@@ -14,10 +14,9 @@ namespace headrace {
 
 class RunFolder {
  public:
-  // `name` is used where the configuration names no folder: runs/<name>, or the next free of
-  // runs/<name>-2, …. A folder that the user names is used again, and the old run's files in it are
-  // replaced.
-  RunFolder(const Config& config, const std::string& name);
+  // The folder is config.run_dir, which this run must have claimed (run_claim.h): what an earlier
+  // run has left in it is deleted.
+  explicit RunFolder(const Config& config);
 
   const std::filesystem::path& path() const { return path_; }
 

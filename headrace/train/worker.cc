@@ -33,6 +33,11 @@ bool is_worker() {
   return std::getenv("HEADRACE_WORKER") != nullptr;
 }
 
+std::string run_dir_of_launcher() {
+  const char* folder = std::getenv("HEADRACE_RUN_DIR");
+  return is_worker() && folder != nullptr ? folder : "";
+}
+
 void bind_to_launcher() {
   const int launcher = number_in_environment("HEADRACE_LAUNCHER_PID");
   if (!is_worker() || launcher <= 0) return;

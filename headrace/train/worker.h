@@ -9,6 +9,9 @@ namespace headrace {
 // Whether our launcher started this process.
 bool is_worker();
 
+// The run's folder, as our launcher says; empty where it says none.
+std::string run_dir_of_launcher();
+
 // To be called first: this process then dies with its launcher, however that one ends.
 void bind_to_launcher();
 

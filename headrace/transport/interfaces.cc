@@ -39,8 +39,8 @@ std::string text_of(const sockaddr* address) {
 
 std::map<std::string, State> interfaces_here() {
   ifaddrs* first = nullptr;
-  check(getifaddrs(&first) == 0, "cannot list this host's network interfaces: ",
-        std::strerror(errno));
+  check(getifaddrs(&first) == 0,
+        "cannot list this host's network interfaces: ", std::strerror(errno));
   std::map<std::string, State> found;
   // An entry for each address, and one without for each interface.
   for (const ifaddrs* each = first; each != nullptr; each = each->ifa_next) {

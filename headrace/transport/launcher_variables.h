@@ -1,5 +1,5 @@
-// The variables in which launchers tell a process its place, read strictly: nonsense is a UsageError
-// that names the variable and its value.
+// The variables in which launchers tell a process its place, read strictly: nonsense is a
+// UsageError that names the variable and its value.
 #pragma once
 
 #include <optional>

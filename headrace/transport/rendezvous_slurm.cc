@@ -1,6 +1,6 @@
 // What Slurm says. srun starts a step of one task or more, and numbers them. A batch script is no
-// step, though it has SLURM_PROCID=0 and the allocation's SLURM_NTASKS; a shell of `srun --pty bash`
-// is one, mostly of one task. In both people start a run, rather than are a rank of one.
+// step, though it has SLURM_PROCID=0 and the allocation's SLURM_NTASKS; a shell of `srun --pty
+// bash` is one, mostly of one task. In both people start a run, rather than are a rank of one.
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
@@ -56,9 +56,10 @@ std::optional<Rendezvous> from_slurm(bool asked) {
   if (!variable("SLURM_PROCID")) return std::nullopt;
   const auto tasks = variable("SLURM_STEP_NUM_TASKS");
   if (!asked && (!tasks || *tasks == "1" || step_is_another_jobs())) return std::nullopt;
-  check_usage(tasks.has_value(),
-              "SLURM_STEP_NUM_TASKS is not set although SLURM_PROCID is: this is a batch script and "
-              "no task of a step; start the ranks with srun");
+  check_usage(
+      tasks.has_value(),
+      "SLURM_STEP_NUM_TASKS is not set although SLURM_PROCID is: this is a batch script and "
+      "no task of a step; start the ranks with srun");
   Rendezvous result =
       read_place({"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr});
   result.launcher = "srun";

@@ -22,7 +22,7 @@ class Convergence : public TinyRun {
     const Outcome run = train(
         "--ranks 2 --threads 1 --steps 100 --set train.clip=0 --set model.tied=false --set "
         "train.evaluate_sequences=64 --set train.warmup=20 --set train.evaluate_every=0 "
-        "--run-dir r --schedule " +
+        "--overwrite --run-dir r --schedule " +
         schedule + " --set train.learning_rate=" + rate);
     EXPECT_EQ(run.code, 0) << run.err;
     return nlohmann::json::parse(read("r/evaluations.jsonl")).at("validation_loss");

@@ -113,10 +113,9 @@ TEST_F(TrainLaunchers, LocalIsAWayOutOfAStep) {
       Program(options("--ranks 2 --set pipeline.start_limit=1 --set pipeline.step_limit=60", step))
           .wait();
   EXPECT_EQ(refused.code, 1);
-  EXPECT_THAT(refused.err,
-              AllOf(HasSubstr("rank 1 of 2 has not joined"),
-                    HasSubstr("srun: SLURM_PROCID=0, SLURM_STEP_NUM_TASKS=2"),
-                    HasSubstr("--launcher local")));
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("rank 1 of 2 has not joined"),
+                                 HasSubstr("srun: SLURM_PROCID=0, SLURM_STEP_NUM_TASKS=2"),
+                                 HasSubstr("--launcher local")));
   const Outcome run = Program(options("--ranks 2 --launcher local --run-dir r", step)).wait();
   EXPECT_EQ(run.code, 0) << run.err;
   EXPECT_THAT(metrics("r"), SizeIs(3));

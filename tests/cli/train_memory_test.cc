@@ -22,7 +22,7 @@ class TrainMemory : public TinyRun {
   std::vector<Row> rows(const std::string& more) {
     const Outcome run = train(
         "--set model.width=64 --set model.context=64 --set model.vocabulary=512 --set "
-        "train.evaluate_sequences=2 --run-dir r " +
+        "train.evaluate_sequences=2 --overwrite --run-dir r " +
         more);
     EXPECT_EQ(run.code, 0) << run.err;
     static const std::regex pattern("([0-9.]+) (KiB|MiB) +([0-9.]+) (KiB|MiB) *$");

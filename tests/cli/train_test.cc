@@ -2,9 +2,7 @@
 //
 // Longer than most files: one fixture, and a case for each thing a run can be asked.
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -44,8 +42,8 @@ class TrainSame : public TinyRun, public testing::WithParamInterface<std::string
     EXPECT_THAT(expected, SizeIs(3));
     for (const int p : ranks) {
       const std::string more = settings + " --ranks " + std::to_string(p);
-      Program gpipe(options(more + " --schedule gpipe --run-dir gpipe"));
-      Program one_f_one_b(options(more + " --schedule 1f1b --run-dir 1f1b"));
+      Program gpipe(options(more + " --schedule gpipe --overwrite --run-dir gpipe"));
+      Program one_f_one_b(options(more + " --schedule 1f1b --overwrite --run-dir 1f1b"));
       EXPECT_EQ(gpipe.wait().code, 0) << gpipe.err();
       EXPECT_EQ(one_f_one_b.wait().code, 0) << one_f_one_b.err();
       EXPECT_EQ(metrics("gpipe"), expected) << p << " ranks";
@@ -101,7 +99,7 @@ TEST_F(Train, ReplicasWithWholeAndShardedOptimizer) {
   for (const std::string more :
        {"--ranks 2", "--ranks 1 --set pipeline.shard_optimizer=true",
         "--ranks 2 --set pipeline.shard_optimizer=true", "--ranks 2 --schedule zb-h1"}) {
-    const Outcome run = train(replicas + more + " --run-dir r");
+    const Outcome run = train(replicas + more + " --overwrite --run-dir r");
     EXPECT_EQ(run.code, 0) << run.err;
     EXPECT_EQ(metrics("r"), metrics("beside")) << more;
   }
@@ -160,10 +158,10 @@ TEST_F(Train, AsynchronousSchedulesLearn) {
 TEST_F(Train, HalfPrecisionIsTheSameForEveryNumberOfRanks) {
   for (const std::string type : {"bf16", "fp16"}) {
     const std::string more = "--microbatches 4 --set train.precision=" + type + " ";
-    EXPECT_EQ(train(more + "--ranks 1 --run-dir one").code, 0);
+    EXPECT_EQ(train(more + "--ranks 1 --overwrite --run-dir one").code, 0);
     for (const std::string split : {"--ranks 3", "--ranks 2 --schedule zb-v",
                                     "--ranks 2 --set pipeline.recompute=attention"}) {
-      const Outcome run = train(more + split + " --run-dir r");
+      const Outcome run = train(more + split + " --overwrite --run-dir r");
       EXPECT_EQ(run.code, 0) << run.err;
       EXPECT_EQ(metrics("r"), metrics("one")) << type << " " << split;
     }
@@ -338,13 +336,6 @@ TEST_F(Train, TheRunFolderRepeatsTheRun) {
   EXPECT_EQ(metrics("second"), metrics("first"));
   EXPECT_EQ(read("second/config.toml"), read("first/config.toml"));
   EXPECT_FALSE(std::filesystem::exists(folder().path("second/timeline.json")));
-}
-
-TEST_F(Train, RunsWithoutANameOfTheirOwnDoNotOverwrite) {
-  const Outcome first = train("--steps 1");
-  const Outcome second = train("--steps 1");
-  EXPECT_THAT(first.out, HasSubstr("# run folder: runs/a\n"));
-  EXPECT_THAT(second.out, HasSubstr("# run folder: runs/a-2\n"));
 }
 
 TEST_F(Train, TwoRunsAtOnceByDefault) {

@@ -45,9 +45,9 @@ TEST(Launchers, OpenMpi) {
 }
 
 // MPICH and Intel MPI.
-const Variables kHydra = {
-    {"PMI_RANK", "1"},        {"PMI_SIZE", "2"}, {"PMI_FD", "8"}, {"MPI_LOCALRANKID", "1"},
-    {"MPI_LOCALNRANKS", "2"}, {"HYDI_CONTROL_FD", "7"}};
+const Variables kHydra = {{"PMI_RANK", "1"},        {"PMI_SIZE", "2"},
+                          {"PMI_FD", "8"},          {"MPI_LOCALRANKID", "1"},
+                          {"MPI_LOCALNRANKS", "2"}, {"HYDI_CONTROL_FD", "7"}};
 
 TEST(Launchers, Hydra) {
   const auto place = with(kHydra);
@@ -71,12 +71,8 @@ TEST(Launchers, Hydra) {
 }
 
 TEST(Launchers, PmiWithOtherLocalNames) {
-  const Variables cray = {{"PMI_RANK", "1"},
-                          {"PMI_SIZE", "2"},
-                          {"PMI_LOCAL_RANK", "0"},
-                          {"PMI_LOCAL_SIZE", "1"},
-                          {"MASTER_ADDR", "hub"},
-                          {"MASTER_PORT", "4242"}};
+  const Variables cray = {{"PMI_RANK", "1"},       {"PMI_SIZE", "2"},      {"PMI_LOCAL_RANK", "0"},
+                          {"PMI_LOCAL_SIZE", "1"}, {"MASTER_ADDR", "hub"}, {"MASTER_PORT", "4242"}};
   EXPECT_EQ(with(cray)->local_size, 1);
   EXPECT_EQ(with(cray)->local_rank, 0);
   // No word of hosts is no word that there is one.
@@ -230,7 +226,8 @@ TEST(Interfaces, OneThatIsDownIsRefused) {
   std::thread([&] {  // the only one that moves to the new network
     allowed = unshare(CLONE_NEWNET) == 0;
     if (allowed) fault = interface_fault("lo");
-  }).join();
+  })
+      .join();
   if (!allowed) GTEST_SKIP() << "only root may make a network";
   EXPECT_THAT(fault, AllOf(HasSubstr("GLOO_SOCKET_IFNAME=lo: the network interface lo is down"),
                            HasSubstr("have an address: none")));

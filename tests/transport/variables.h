@@ -24,8 +24,9 @@ inline void set_only(const Variables& variables) {
     names.push_back(text.substr(0, text.find('=')));
   }
   for (const std::string& name : names)
-    for (const char* start : {"RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "HEADRACE_", "TORCHELASTIC_",
-                              "OMPI_", "PMI", "MPI", "MV2_", "SLURM_", "GLOO_", "PALS_", "FLUX_"})
+    for (const char* start :
+         {"RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "HEADRACE_", "TORCHELASTIC_", "OMPI_", "PMI",
+          "MPI", "MV2_", "SLURM_", "GLOO_", "PALS_", "FLUX_"})
       if (name.starts_with(start)) unsetenv(name.c_str());
   for (const auto& [name, value] : variables) setenv(name.c_str(), value.c_str(), 1);
 }

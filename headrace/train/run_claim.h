@@ -1,0 +1,50 @@
+// A run's hold on its folder, which one process decides before any other starts: while it lasts, no
+// other run gets the folder.
+//
+//   const RunClaim claim = RunClaim::named("runs/one", false);   // --run-dir runs/one
+//   const RunClaim claim = RunClaim::next("runs/shakespeare");   // or runs/shakespeare-2, …
+//
+// The hold is a lock on the file .lock in the folder: the kernel frees it when the processes that
+// have it end, however they end. Where a file system takes no locks, runs that are under way at the
+// same time are not kept apart.
+#pragma once
+
+#include <array>
+#include <filesystem>
+#include <string_view>
+
+namespace headrace {
+
+// What a run writes into its folder; all that --overwrite deletes.
+inline constexpr std::array<const char*, 4> kRunFiles = {"config.toml", "metrics.jsonl",
+                                                         "evaluations.jsonl", "timeline.json"};
+// The first line of a run's config.toml, which tells it from one that somebody wrote.
+inline constexpr std::string_view kRunMark =
+    "# The configuration of a run of headrace, all of it: headrace train repeats it from this file.";
+
+class RunClaim {
+ public:
+  // The folder itself, made if need be; files of others may lie in it. Throws UsageError where a
+  // run that is under way has it; where a run has left records in it, unless they are to be
+  // overwritten; and where a file lies there that the run would replace and no run wrote.
+  static RunClaim named(const std::filesystem::path& folder, bool overwrite);
+  // The first of folder, folder-2, folder-3, … that is new, or that a run which has recorded
+  // nothing left behind.
+  static RunClaim next(const std::filesystem::path& folder);
+
+  ~RunClaim();
+  RunClaim(RunClaim&& other) noexcept;
+  RunClaim& operator=(RunClaim&&) = delete;
+
+  const std::filesystem::path& folder() const { return folder_; }
+  // A process that inherits it has the hold too.
+  int lock_fd() const { return fd_; }
+
+ private:
+  RunClaim(std::filesystem::path folder, int fd);
+
+  std::filesystem::path folder_;
+  int fd_;  // -1: the file system takes no locks
+};
+
+}  // namespace headrace
