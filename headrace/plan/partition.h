@@ -1,7 +1,7 @@
 // Which layers form which stage: contiguous slices of the model's list, none of them empty.
 //
-//   std::vector<int> starts = partition(layers, 2, {});   // starts[s] is the first layer of stage
-//   s; starts[0] == 0
+//   std::vector<int> starts = partition(layers, 2, {});
+//   starts[1];   // the first layer of stage 1; starts[0] == 0
 //
 // Without a wish of the user's, the largest stage's weight is the least possible (exact; ties go to
 // the earliest cuts that allow it). `balance` counts transformer blocks a stage, the embedding

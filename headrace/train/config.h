@@ -54,8 +54,9 @@ struct TrainConfig {
 };
 
 struct PipelineConfig {
-  int ranks = 0;  // of one pipeline; 0: as many as `balance` says, or as the processes that a
-                  // launcher has started make, or 2
+  // Of one pipeline; 0: as many as `balance` says, or as the processes that a launcher has started
+  // make, or 2.
+  int ranks = 0;
   std::vector<int> replicas = {1};  // of every stage, or one number a stage
   bool shard_optimizer = false;     // each replica keeps and updates a part of the weights' state
   std::string schedule = "1f1b";

@@ -92,8 +92,8 @@ class Arrival {
 struct Failure {
   int rank = -1;  // whose failure it is: the one at fault, where that is known
   std::string what;
-  bool reported_here = true;  // true on exactly one rank, as far as ranks can still talk: the one
-                              // that tells the user
+  // True on exactly one rank, as far as ranks can still talk: the one that tells the user.
+  bool reported_here = true;
 };
 
 class Transport {
