@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 
@@ -76,7 +77,9 @@ int run(int argc, char** argv, const std::function<void(CLI::App&)>& add_command
 
 int run_program(int argc, char** argv, const std::function<void(CLI::App&)>& add_commands) {
   try {
-    return run(argc, argv, add_commands);
+    // Whatever names nothing better.
+    return naming_memory(cat("running headrace ", argc > 1 ? argv[1] : ""),
+                         [&] { return run(argc, argv, add_commands); });
   } catch (const UsageError& error) {
     std::cerr << "error: " << error.what() << "\n";
     return kUsage;

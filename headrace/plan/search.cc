@@ -248,7 +248,7 @@ const std::vector<Generator>& named_schedules() {
 }
 
 Schedule make_schedule(std::string_view name, const GeneratorOptions& options) {
-  return name == "auto" ? search(options) : generate(name, options);
+  return find_generator(named_schedules(), name).make(options);
 }
 
 }  // namespace headrace
