@@ -12,6 +12,8 @@
 // leaves a stage empty, and where there are fewer layers than stages, with both numbers.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -29,5 +31,9 @@ struct SplitWish {
 };
 
 std::vector<int> partition(const std::vector<LayerItem>& layers, int stages, const SplitWish& wish);
+
+// Throws the same where there are fewer layers than stages, for who wants to know before the stages
+// are made.
+void require_layers(std::size_t layers, std::int64_t stages);
 
 }  // namespace headrace
