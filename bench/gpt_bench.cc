@@ -29,6 +29,7 @@
 #include "headrace/runtime/memory.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/simulate/simulate.h"
+#include "headrace/tensor/exception_text.h"
 #include "headrace/train/launch.h"
 #include "headrace/train/optimizer.h"
 #include "headrace/train/worker.h"
@@ -227,7 +228,7 @@ int main(int argc, char** argv) {
   try {
     return headrace::bench(options, {argv, argv + argc});
   } catch (const std::exception& error) {
-    std::cerr << "error: " << error.what() << "\n";
+    std::cerr << "error: " << headrace::text_of(error) << "\n";
     return 1;
   }
 }

@@ -3,6 +3,7 @@
 // this process over.
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <string_view>
@@ -47,5 +48,6 @@ int main(int argc, char** argv) {
   for (const auto& [name, about] : headrace::kTorchCommands)
     if (argc > 1 && name == std::string_view(argv[1])) return headrace::hand_over(argv);
 #endif
-  return headrace::run_program(argc, argv, headrace::add_commands);
+  return headrace::run_program(argc, argv, headrace::add_commands,
+                               [](const std::exception& error) { return error.what(); });
 }

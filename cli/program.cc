@@ -75,16 +75,19 @@ int run(int argc, char** argv, const std::function<void(CLI::App&)>& add_command
 
 }  // namespace
 
-int run_program(int argc, char** argv, const std::function<void(CLI::App&)>& add_commands) {
+int run_program(int argc,
+                char** argv,
+                const std::function<void(CLI::App&)>& add_commands,
+                const std::function<std::string(const std::exception&)>& text_of) {
   try {
     // Whatever names nothing better.
     return naming_memory(cat("running headrace ", argc > 1 ? argv[1] : ""),
                          [&] { return run(argc, argv, add_commands); });
   } catch (const UsageError& error) {
-    std::cerr << "error: " << error.what() << "\n";
+    std::cerr << "error: " << text_of(error) << "\n";
     return kUsage;
   } catch (const std::exception& error) {
-    std::cerr << "error: " << error.what() << "\n";
+    std::cerr << "error: " << text_of(error) << "\n";
     return kFailed;
   }
 }

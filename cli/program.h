@@ -2,7 +2,9 @@
 // errors become text and exit codes.
 #pragma once
 
+#include <exception>
 #include <functional>
+#include <string>
 
 namespace CLI {
 class App;
@@ -11,7 +13,11 @@ class App;
 namespace headrace {
 
 // Adds the commands, runs the one that the command line names, and gives the exit code: 1 after an
-// error, 2 after a wrong command line or configuration, each told as one `error: …` on stderr.
-int run_program(int argc, char** argv, const std::function<void(CLI::App&)>& add_commands);
+// error, 2 after a wrong command line or configuration, each told as one `error: …` on stderr, in
+// the words that `text_of` finds for it.
+int run_program(int argc,
+                char** argv,
+                const std::function<void(CLI::App&)>& add_commands,
+                const std::function<std::string(const std::exception&)>& text_of);
 
 }  // namespace headrace

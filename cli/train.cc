@@ -21,6 +21,7 @@
 #include "cli/commands.h"
 #include "headrace/base/error.h"
 #include "headrace/runtime/memory.h"
+#include "headrace/tensor/exception_text.h"
 #include "headrace/train/config.h"
 #include "headrace/train/cores.h"
 #include "headrace/train/launch.h"
@@ -92,7 +93,7 @@ std::vector<std::string> own_arguments() {
                              int exit_code) {
   const auto* peer = dynamic_cast<const PeerError*>(&error);
   const int at_fault = peer != nullptr ? peer->peer : rank;
-  std::string text = error.what();
+  std::string text = text_of(error);
   bool mine = true;
   if (transport != nullptr) {
     const Failure failure = transport->fail(at_fault, text);

@@ -4,7 +4,7 @@
 # model, data and checkpoint stand side by side and do not include one another.
 
 set(layers
-  "base" "schedule" "timeline" "simulate" "plan" "transport,model,data,checkpoint" "runtime" "train" "cli")
+  "base" "schedule" "timeline" "simulate" "plan" "tensor" "transport,model,data,checkpoint" "runtime" "train" "cli")
 
 set(place 0)
 foreach(group IN LISTS layers)

@@ -17,6 +17,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/pipe.h"
+#include "headrace/tensor/exception_text.h"
 
 namespace {
 
@@ -99,7 +100,7 @@ int main(int argc, char** argv) {
     return run(argv[1], argc > 2 ? std::max(1, std::atoi(argv[2])) : 20,
                argc > 3 ? std::atoi(argv[3]) : 2);
   } catch (const std::exception& error) {
-    std::cerr << "error: " << error.what() << "\n";
+    std::cerr << "error: " << headrace::text_of(error) << "\n";
     return 1;
   }
 }

@@ -15,6 +15,7 @@
 
 #include "headrace/model/gpt.h"
 #include "headrace/runtime/pipeline.h"
+#include "headrace/tensor/exception_text.h"
 #include "headrace/train/optimizer.h"
 #include "headrace/transport/c10d.h"
 #include "headrace/transport/rendezvous.h"
@@ -70,8 +71,8 @@ int main() {
     const auto* peer = dynamic_cast<const PeerError*>(&error);
     // One rank tells, and the others end.
     if (!transport ||
-        transport->fail(peer ? peer->peer : transport->rank(), error.what()).reported_here)
-      std::cerr << "error: " << error.what() << "\n";
+        transport->fail(peer ? peer->peer : transport->rank(), text_of(error)).reported_here)
+      std::cerr << "error: " << text_of(error) << "\n";
     return 1;
   }
 }

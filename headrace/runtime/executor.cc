@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
+#include "headrace/tensor/exception_text.h"
 
 namespace headrace {
 
@@ -39,7 +39,7 @@ Losses Executor::run(const Schedule& lowered, const Feed& feed) {
     } catch (const PeerError& error) {
       throw PeerError(error.peer, where() + error.what());
     } catch (const std::exception& error) {
-      throw Error(where() + failure_text(error));
+      throw Error(where() + text_of(error));
     }
     event.end = transport_.clock();
     events_.push_back(event);

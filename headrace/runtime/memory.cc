@@ -1,11 +1,10 @@
 #include "headrace/runtime/memory.h"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <utility>
 #include <vector>
 
 #include <c10/core/CPUAllocator.h>
@@ -16,12 +15,22 @@ namespace {
 
 thread_local MemoryAccount* current = nullptr;
 
-// What stands behind a tensor's storage: the allocation itself and whose it is.
-struct Booking {
-  c10::DataPtr data;
+// Stands before every tensor's memory, so that its address alone leads to whose it is: libtorch's
+// contract for memory without a DataPtr (raw_allocate) leaves room for nothing else. As long as
+// libtorch's alignment, which what follows keeps.
+struct alignas(64) Booking {
   MemoryAccount* account;
-  std::int64_t bytes;
+  std::size_t bytes;  // as they were asked for
 };
+
+Booking* booking_of(void* address) {
+  return static_cast<Booking*>(address) - 1;
+}
+
+// libtorch's own, behind ours: it reports to the profiler and says what it could not allocate.
+c10::Allocator& default_allocator() {
+  return *c10::GetDefaultCPUAllocator();
+}
 
 // Small blocks that were freed, for the next ones of their size: aligned memory of the C library
 // costs more than what many an operation on a small tensor computes. One for each thread.
@@ -33,22 +42,33 @@ class SmallBlocks {
   static bool takes(std::size_t bytes) { return bytes > 0 && bytes <= kLargest; }
   static std::size_t whole(std::size_t bytes) { return (bytes + kGrain - 1) / kGrain * kGrain; }
 
-  std::unique_ptr<Booking> take(std::size_t bytes) {
+  SmallBlocks() = default;
+  SmallBlocks(const SmallBlocks&) = delete;
+  SmallBlocks& operator=(const SmallBlocks&) = delete;
+  ~SmallBlocks() {
+    for (const auto& shelf : shelves_)
+      for (Booking* const block : shelf) default_allocator().raw_deallocate(block);
+  }
+
+  // Null where none of that size is left.
+  Booking* take(std::size_t bytes) {
     auto& shelf = shelves_[whole(bytes) / kGrain - 1];
     if (shelf.empty()) return nullptr;
-    auto booking = std::move(shelf.back());
+    Booking* const block = shelf.back();
     shelf.pop_back();
-    return booking;
+    return block;
   }
-  // Keeps it, or frees it where there are enough.
-  void put(std::unique_ptr<Booking> booking) {
-    auto& shelf = shelves_[whole(static_cast<std::size_t>(booking->bytes)) / kGrain - 1];
-    if (shelf.size() < kKept) shelf.push_back(std::move(booking));
+  // False where there are enough of that size.
+  bool put(Booking* block) {
+    auto& shelf = shelves_[whole(block->bytes) / kGrain - 1];
+    if (shelf.size() >= kKept) return false;
+    shelf.push_back(block);
+    return true;
   }
 
  private:
   static constexpr std::size_t kKept = 64;
-  std::array<std::vector<std::unique_ptr<Booking>>, kLargest / kGrain> shelves_;
+  std::array<std::vector<Booking*>, kLargest / kGrain> shelves_;
 };
 
 // Null once the thread's own objects are being destroyed.
@@ -63,43 +83,40 @@ SmallBlocks* small_blocks() {
   return &owner.blocks;
 }
 
-void release(void* context) {
-  std::unique_ptr<Booking> booking(static_cast<Booking*>(context));
-  booking->account->add(-booking->bytes);
-  if (!SmallBlocks::takes(static_cast<std::size_t>(booking->bytes))) return;
-  if (SmallBlocks* const blocks = small_blocks()) blocks->put(std::move(booking));
+void release(void* address) {
+  if (address == nullptr) return;  // of zero bytes
+  Booking* const booking = booking_of(address);
+  booking->account->add(-static_cast<std::int64_t>(booking->bytes));
+  SmallBlocks* const blocks = SmallBlocks::takes(booking->bytes) ? small_blocks() : nullptr;
+  if (blocks == nullptr || !blocks->put(booking)) default_allocator().raw_deallocate(booking);
 }
 
 class CountingAllocator final : public c10::Allocator {
  public:
-  explicit CountingAllocator(c10::Allocator* behind) : behind_(behind) {}
-
   c10::DataPtr allocate(std::size_t bytes) override {
-    MemoryAccount& account = memory_account();
-    account.add(static_cast<std::int64_t>(bytes));
-    std::unique_ptr<Booking> booking;
+    const c10::Device cpu(c10::DeviceType::CPU);
+    if (bytes == 0) return {nullptr, nullptr, &release, cpu};
     const bool small = SmallBlocks::takes(bytes);
     SmallBlocks* const blocks = small ? small_blocks() : nullptr;
-    if (blocks != nullptr) booking = blocks->take(bytes);
-    if (!booking) {
-      booking = std::make_unique<Booking>();
-      booking->data = behind_->allocate(small ? SmallBlocks::whole(bytes) : bytes);
+    Booking* booking = blocks != nullptr ? blocks->take(bytes) : nullptr;
+    if (booking == nullptr) {
+      const std::size_t whole = small ? SmallBlocks::whole(bytes) : bytes;
+      // A size so great that the sum overflows is refused by the default allocator as it is.
+      const std::size_t with_booking = std::max(whole, whole + sizeof(Booking));
+      booking = static_cast<Booking*>(default_allocator().raw_allocate(with_booking));
     }
-    booking->account = &account;
-    booking->bytes = static_cast<std::int64_t>(bytes);
-    void* const address = booking->data.get();
-    const c10::Device device = booking->data.device();
-    return {address, booking.release(), &release, device};
+    booking->account = &memory_account();
+    booking->bytes = bytes;
+    booking->account->add(static_cast<std::int64_t>(bytes));
+    void* const address = booking + 1;
+    return {address, address, &release, cpu};
   }
 
-  c10::DeleterFnPtr raw_deleter() const override { return nullptr; }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
 
   void copy_data(void* to, const void* from, std::size_t bytes) const override {
     default_copy_data(to, from, bytes);
   }
-
- private:
-  c10::Allocator* behind_;
 };
 
 }  // namespace
@@ -134,7 +151,7 @@ void install_memory_accounts() {
     constexpr int kNever = 1 << 30;
     mallopt(M_MMAP_THRESHOLD, kNever);
     mallopt(M_TRIM_THRESHOLD, kNever);
-    static CountingAllocator allocator(c10::GetCPUAllocator());
+    static CountingAllocator allocator;
     c10::SetCPUAllocator(&allocator, /*priority=*/100);
     return true;
   }();

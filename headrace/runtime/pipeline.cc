@@ -15,6 +15,7 @@
 #include "headrace/base/keyed.h"
 #include "headrace/runtime/collect.h"
 #include "headrace/schedule/versions.h"
+#include "headrace/tensor/exception_text.h"
 
 namespace headrace {
 namespace {
@@ -32,9 +33,15 @@ Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& o
   std::vector<Stage*> stages;
   for (const int s : layout_.placement.stages_of(transport.rank())) {
     std::vector<std::unique_ptr<Layer>> layers;
-    for (int i = layout_.starts[static_cast<std::size_t>(s)]; i < layout_.end(s); ++i)
-      layers.push_back(layout_.model[static_cast<std::size_t>(i)].build(
-          {.seed = options.seed, .device = options.device}));
+    for (int i = layout_.starts[static_cast<std::size_t>(s)]; i < layout_.end(s); ++i) {
+      const LayerSpec& spec = layout_.model[static_cast<std::size_t>(i)];
+      try {
+        layers.push_back(spec.build({.seed = options.seed, .device = options.device}));
+      } catch (const std::exception& error) {
+        throw Error(cat("rank ", transport.rank(), " cannot make layer ", spec.name, " of stage ", s,
+                        ": ", text_of(error)));
+      }
+    }
     stages_.push_back(std::make_unique<Stage>(s, std::move(layers),
                                               layout_.recompute[static_cast<std::size_t>(s)]));
     stages.push_back(stages_.back().get());

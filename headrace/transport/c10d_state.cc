@@ -1,7 +1,10 @@
 #include "headrace/transport/c10d_state.h"
 
-#include <c10/util/Exception.h>
+#include <algorithm>
+
 #include <time.h>
+
+#include "headrace/tensor/exception_text.h"
 
 namespace headrace {
 
@@ -13,9 +16,7 @@ double shared_clock(const RunState& state) {
 }
 
 std::string brief(const std::exception& error) {
-  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-  std::string text = torch_error ? torch_error->what_without_backtrace() : error.what();
-  text = text.substr(0, text.find('\n'));
+  std::string text = text_of(error);
   // Gloo begins with its source position in brackets and ends with advice.
   if (text.starts_with('[')) text.erase(0, std::min(text.size(), text.find(']') + 2));
   text.erase(std::min(text.size(), text.find(". This is typically caused")));

@@ -10,6 +10,7 @@
 #include <set>
 #include <thread>
 
+#include "headrace/tensor/exception_text.h"
 #include "headrace/transport/blame.h"
 #include "headrace/transport/dense.h"
 
@@ -258,22 +259,26 @@ void run_ranks(int ranks,
                const std::function<void(Transport&)>& work) {
   std::mutex mutex;
   std::exception_ptr first;
-  const auto failed = [&](Transport* transport, int at_fault, const char* what) {
-    const bool ours = !transport || transport->fail(at_fault, what).reported_here;
-    const std::lock_guard lock(mutex);
-    if (ours && !first) first = std::current_exception();
-  };
+  const auto failed =
+      [&](Transport* transport, int at_fault, const std::string& what, std::exception_ptr thrown) {
+        const bool ours = !transport || transport->fail(at_fault, what).reported_here;
+        const std::lock_guard lock(mutex);
+        if (ours && !first) first = std::move(thrown);
+      };
   const auto run = [&](int rank) {
     std::unique_ptr<Transport> transport;
     try {
       transport = make(rank);
       work(*transport);
     } catch (const PeerError& error) {
-      failed(transport.get(), error.peer, error.what());
+      failed(transport.get(), error.peer, error.what(), std::current_exception());
+    } catch (const c10::Error& error) {
+      const std::string text = text_of(error);
+      failed(transport.get(), rank, text, std::make_exception_ptr(Error(text)));
     } catch (const std::exception& error) {
-      failed(transport.get(), rank, error.what());
+      failed(transport.get(), rank, text_of(error), std::current_exception());
     } catch (...) {
-      failed(transport.get(), rank, "an exception of unknown type");
+      failed(transport.get(), rank, "an exception of unknown type", std::current_exception());
     }
   };
   std::vector<std::thread> threads;

@@ -12,3 +12,6 @@ run(${CMAKE_COMMAND} -S ${PROJECT} -B ${WORK}/build -G Ninja "-DCMAKE_PREFIX_PAT
   -DHEADRACE_TORCH=${TORCH} -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 run(${CMAKE_COMMAND} --build ${WORK}/build)
 run(${WORK}/build/outside)
+# The installed program, and the one behind it that needs libtorch.
+run(${WORK}/installed/bin/headrace show)
+run(${WORK}/installed/bin/headrace train --help)

@@ -1,0 +1,74 @@
+#include "headrace/tensor/exception_text.h"
+
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include "headrace/base/error.h"
+#include "headrace/transport/local.h"
+
+namespace headrace {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+template <class Work>
+std::string text_of_what(const Work& work) {
+  try {
+    work();
+  } catch (const std::exception& error) {
+    return text_of(error);
+  }
+  return "nothing was thrown";
+}
+
+const auto multiply = [] { (void)torch::mm(torch::ones({2, 3}), torch::ones({4, 5})); };
+
+TEST(ExceptionText, OfLibtorchIsOneLineWithoutItsBacktrace) {
+  EXPECT_EQ(text_of_what(multiply), "mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)");
+  EXPECT_THAT(text_of_what([] { TORCH_CHECK(false, "first\n  second"); }), "first second");
+}
+
+TEST(ExceptionText, OfLibtorchHandedOnInAnotherTypeHasNoBacktraceEither) {
+  const std::string text = text_of_what([] {
+    try {
+      multiply();
+    } catch (const std::exception& error) {
+      ASSERT_THAT(error.what(), HasSubstr("Exception raised from "));  // else this tests nothing
+      throw std::runtime_error(error.what());
+    }
+  });
+  EXPECT_EQ(text, "mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)");
+}
+
+TEST(ExceptionText, OfOursKeepsItsLines) {
+  EXPECT_EQ(text_of_what([] { throw Error("two faults:\n  one\n  another"); }),
+            "two faults:\n  one\n  another");
+}
+
+TEST(ExceptionText, OfNoMemorySaysSo) {
+  EXPECT_EQ(text_of_what([] { (void)torch::empty({std::int64_t{1} << 58}); }),
+            "this machine has no memory left for a tensor of 1048576.0 TiB");
+  EXPECT_THAT(text_of_what([] { throw std::bad_alloc(); }), HasSubstr("memory ran out"));
+}
+
+// What a rank's work throws reaches the caller of run_ranks(): libtorch's as an Error of ours.
+TEST(ExceptionText, OfARankThatIsAThreadHasNoBacktrace) {
+  try {
+    run_ranks(2, [](Transport& transport) {
+      if (transport.rank() == 1) multiply();
+    });
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("mat1 and mat2 shapes"));
+    EXPECT_THAT(error.what(), Not(HasSubstr("Exception raised")));
+  }
+}
+
+}  // namespace
+}  // namespace headrace
