@@ -37,8 +37,18 @@ bool is_file(const std::string& name) {
 
 std::vector<double> parse_numbers(const std::string& text, const std::string& what) {
   std::vector<double> values;
-  for (const std::string& part : split_text(text, ',')) values.push_back(parse_number(part, what));
+  for (const std::string& part : split_text(text, ',')) {
+    const std::string number = cat(what, " ", text, ": number ", values.size() + 1);
+    check_usage(!trim(part).empty(), number, " is missing");
+    values.push_back(parse_number(part, number));
+  }
   return values;
+}
+
+// Whether `--costs` is a file: what exists as one, or cannot be meant as numbers with commas.
+bool is_costs_file(const std::string& text) {
+  if (text.find_first_not_of("0123456789.,+-eE ") == std::string::npos) return false;
+  return text.find(',') == std::string::npos || std::filesystem::exists(text);
 }
 
 std::vector<double> three_numbers(const std::string& text, const std::string& what) {
@@ -106,11 +116,14 @@ Costs costs_of(const CaseFlags& flags) {
   costs.memory_forward = {memory[0]};
   costs.memory_backward_input = {memory[1]};
   costs.memory_backward_weight = {memory[2]};
-  if (flags.costs.find_first_not_of("0123456789.,+-eE ") != std::string::npos) {
+  if (is_costs_file(flags.costs)) {
     read_costs(flags.costs, costs);
     return costs;
   }
   const std::vector<double> times = three_numbers(flags.costs, "--costs");
+  for (const double time : times)
+    check_usage(time >= 0, "--costs ", flags.costs, ": ", time,
+                " is no time; it must be 0 or more");
   costs.forward = {times[0]};
   costs.backward_input = {times[1]};
   costs.backward_weight = {times[2]};

@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 
@@ -79,7 +80,9 @@ int run_program(int argc,
                 const std::function<void(CLI::App&)>& add_commands,
                 const std::function<std::string(const std::exception&)>& text_of) {
   try {
-    return run(argc, argv, add_commands);
+    // Whatever names nothing better.
+    return naming_memory(cat("running headrace ", argc > 1 ? argv[1] : ""),
+                         [&] { return run(argc, argv, add_commands); });
   } catch (const UsageError& error) {
     std::cerr << "error: " << text_of(error) << "\n";
     return kUsage;

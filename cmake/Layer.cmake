@@ -1,5 +1,5 @@
 # layer(NAME SRCS … DEPS … LINK …): one library a folder. DEPS are folders of ours to its left, LINK is anything else.
-# Layers listed in HEADRACE_TORCH_LAYERS's callers pass TORCH and share one precompiled header.
+# Those that include torch's headers pass TORCH, link it, and share one precompiled header.
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)

@@ -11,6 +11,7 @@
 #include "headrace/base/error.h"
 #include "headrace/model/stage_module.h"
 #include "headrace/plan/partition.h"
+#include "headrace/plan/search.h"
 #include "headrace/runtime/executor.h"
 #include "headrace/runtime/stage.h"
 #include "headrace/schedule/generators.h"
@@ -75,6 +76,9 @@ Pipe::Inside::Inside(torch::nn::Sequential given, const PipeOptions& wanted)
               "; it must be 1 or more");
   const int modules = static_cast<int>(model->size());
   check_usage(modules >= 1, "Pipe: the model has no modules");
+  check_usage(options.schedule != kSearched,
+              "Pipe: schedule 'auto' is searched for by what layers "
+              "cost, and modules of your own do not say it; name a schedule");
   // The stages a rank does not depend on the sizes.
   const Placement example = generate(options.schedule, {.ranks = 2, .microbatches = 8}).placement;
   const int per_rank = example.stages() / 2;

@@ -3,7 +3,7 @@
 //   check(file.good(), "cannot read ", path, ": ", why, "; give another --tokens FILE");
 //
 // Error ends the program with exit code 1, UsageError (a wrong command line or configuration, found
-// before any process or network starts) with 2. Both are caught in cli/main.cc only. A broken
+// before any process or network starts) with 2. Both become text in cli/program.cc. A broken
 // promise of our own code is an assert.
 #pragma once
 

@@ -65,7 +65,8 @@ std::int64_t parse_integer(std::string_view text, std::string_view what) {
 
 double parse_number(std::string_view text, std::string_view what) {
   double value = 0;
-  check_usage(parse_all(trim(text), value), what, " is '", text, "'; it must be a number");
+  check_usage(parse_all(trim(text), value) && std::isfinite(value), what, " is '", text,
+              "'; it must be a finite number");
   return value;
 }
 

@@ -1,7 +1,8 @@
 // Numbers and units, as people write and read them.
 //
-//   parse_bytes("4GiB") == 4294967296;  parse_seconds("12ms") == 0.012;  parse_list("2,4,8") == {2,
-//   4, 8} bytes_text(1536) == "1.5 KiB";      seconds_text(0.0123) == "12.3 ms"
+//   parse_bytes("4GiB") == 4294967296;    parse_seconds("12ms") == 0.012;
+//   parse_list("2,4,8") == {2, 4, 8};
+//   bytes_text(1536) == "1.5 KiB";        seconds_text(0.0123) == "12.3 ms";
 //
 // The parsers throw UsageError that quotes the text and says what is understood; `what` names the
 // setting.

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
 #include "headrace/model/halves.h"
@@ -206,6 +207,9 @@ LayerSpec head_spec(const GptConfig& config) {
 
 std::vector<LayerSpec> gpt(const GptConfig& config) {
   require_sizes(config);
+  // A half's six parameters are listed in its description and in what builds it.
+  require_memory(2.0 * config.layers * (sizeof(LayerSpec) + 12 * sizeof(ParameterSpec)),
+                 cat("model.layers ", config.layers, " are too many to describe"));
   std::vector<LayerSpec> model = {embedding_spec(config)};
   for (int block = 0; block < config.layers; ++block) {
     model.push_back(attention_spec(config, block));

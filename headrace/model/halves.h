@@ -2,8 +2,7 @@
 // of our own:
 //
 //   attention:  x + dropout(out(attention(qkv(norm(x)))))        causal, over `heads` heads
-//   MLP:        x + dropout(down(gelu(up(norm(x)))))             gelu by its tanh form, as GPT-2
-//   has it
+//   MLP:        x + dropout(down(gelu(up(norm(x)))))             gelu by its tanh form, as in GPT-2
 //
 // The same kernels as the plain composition, with less around them: a node of the graph for every
 // small operation costs more than the operation itself where models are small, and passes over

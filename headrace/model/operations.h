@@ -18,9 +18,9 @@ torch::Tensor embed(const torch::Tensor& ids,
                     WeightGradients* weight_gradients);
 
 struct HeadResult {
-  torch::Tensor loss;     // 0-dim double: scale · sum of the valid tokens' cross entropies
-  torch::Tensor correct;  // 0-dim int64, where asked for: valid tokens whose most likely successor
-                          // is the target
+  torch::Tensor loss;  // 0-dim double: scale · sum of the valid tokens' cross entropies
+  // 0-dim int64, where asked for: valid tokens whose most likely successor is the target.
+  torch::Tensor correct;
 };
 
 // Cross entropy of x · weightᵀ against targets (-100 is ignored), with the logits kept once: their

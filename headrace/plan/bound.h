@@ -6,8 +6,8 @@
 //   * after its last forward, until that microbatch's gradient can be back, it does only the
 //     backwards and weight gradients of what its memory holds;
 //   * each activation is held from its forward to the end of its weight gradient, the way to the
-//   loss
-//     and back in between, and the memory times the rank's time is no less than the sum of that;
+//     loss and back in between, and the memory times the rank's time is no less than the sum of
+//     that;
 //   * all forwards and input gradients of any later rank lie between its own first forward and last
 //     input gradient, with the ways there and back.
 // The two idle times add up where the rank cannot hold all microbatches, since then the last

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -114,14 +115,17 @@ std::vector<int> by_split(const std::vector<LayerItem>& layers,
 
 }  // namespace
 
+void require_layers(std::size_t layers, std::int64_t stages) {
+  check_usage(static_cast<std::int64_t>(layers) >= stages, "the model has ", layers,
+              " layers but there are ", stages,
+              " stages, and a stage needs at least one layer; use at most ", layers, " stages");
+}
+
 std::vector<int> partition(const std::vector<LayerItem>& layers,
                            int stages,
                            const SplitWish& wish) {
   check_usage(stages >= 1, "there must be at least 1 stage, not ", stages);
-  check_usage(static_cast<int>(layers.size()) >= stages, "the model has ", layers.size(),
-              " layers but there are ", stages,
-              " stages, and a stage needs at least one layer; use at most ", layers.size(),
-              " stages");
+  require_layers(layers.size(), stages);
   check_usage(wish.balance.empty() || wish.split.empty(),
               "pipeline.balance and pipeline.split are both given; use one");
   if (!wish.balance.empty()) return by_balance(layers, stages, wish.balance);

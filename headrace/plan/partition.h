@@ -1,7 +1,7 @@
 // Which layers form which stage: contiguous slices of the model's list, none of them empty.
 //
-//   std::vector<int> starts = partition(layers, 2, {});   // starts[s] is the first layer of stage
-//   s; starts[0] == 0
+//   std::vector<int> starts = partition(layers, 2, {});
+//   starts[1];   // the first layer of stage 1; starts[0] == 0
 //
 // Without a wish of the user's, the largest stage's weight is the least possible (exact; ties go to
 // the earliest cuts that allow it). `balance` counts transformer blocks a stage, the embedding
@@ -12,6 +12,8 @@
 // leaves a stage empty, and where there are fewer layers than stages, with both numbers.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -29,5 +31,9 @@ struct SplitWish {
 };
 
 std::vector<int> partition(const std::vector<LayerItem>& layers, int stages, const SplitWish& wish);
+
+// Throws the same where there are fewer layers than stages, for who wants to know before the stages
+// are made.
+void require_layers(std::size_t layers, std::int64_t stages);
 
 }  // namespace headrace

@@ -56,7 +56,7 @@ class Searcher {
     refine();
     Found found;
     found.schedule = std::move(best_->schedule);
-    found.schedule.name = "auto";
+    found.schedule.name = kSearched;
     found.makespan = best_->makespan;
     found.cost = best_->cost;
     found.fixed = fixed_name_;
@@ -102,6 +102,7 @@ class Searcher {
       if (schedule.sequence_splits != options_.sequence_splits || is_asynchronous(schedule))
         continue;
       if (!how_.several_copies && several_copies(schedule.placement)) continue;
+      if (how_.placement && schedule.placement != *how_.placement) continue;
       std::optional<Candidate> candidate = rated(std::move(schedule));
       if (!candidate) continue;
       if (candidate->makespan * kSame < fixed_.makespan) fixed_name_ = candidate->schedule.name;
@@ -123,6 +124,7 @@ class Searcher {
 
   // Those that a tight memory limit may have left without a fixed schedule.
   void add_placements() {
+    if (how_.placement) return remember(*how_.placement);
     if (options_.stages_per_rank == 1) remember(linear_placement(options_.ranks));
     if (options_.stages_per_rank == 2) remember(v_placement(options_.ranks));
     if (options_.stages_per_rank >= 2)
@@ -238,7 +240,7 @@ Schedule search(const GeneratorOptions& options) {
 const std::vector<Generator>& named_schedules() {
   static const std::vector<Generator> schedules = [] {
     std::vector<Generator> all = generators();
-    all.push_back({"auto", "the best found for given costs and memory, synchronous",
+    all.push_back({std::string(kSearched), "the best found for given costs and memory, synchronous",
                    "any ranks, any microbatches; uses costs and memory_limit (none unless given); "
                    "stages_per_rank 1 unless given",
                    search});
@@ -248,7 +250,7 @@ const std::vector<Generator>& named_schedules() {
 }
 
 Schedule make_schedule(std::string_view name, const GeneratorOptions& options) {
-  return name == "auto" ? search(options) : generate(name, options);
+  return find_generator(named_schedules(), name).make(options);
 }
 
 }  // namespace headrace

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,8 +19,9 @@
 namespace headrace {
 
 struct SearchOptions {
-  bool several_copies = true;        // placements that hold a stage's weights more than once
-  std::int64_t steps = 100'000'000;  // effort of the local search, in actions run
+  bool several_copies = true;          // placements that hold a stage's weights more than once
+  std::int64_t steps = 100'000'000;    // effort of the local search, in actions run
+  std::optional<Placement> placement;  // the only one that is tried
 };
 
 struct Found {
@@ -38,6 +40,8 @@ struct Found {
 Found search_schedules(const GeneratorOptions& options, const SearchOptions& how = {});
 
 Schedule search(const GeneratorOptions& options);
+
+inline constexpr std::string_view kSearched = "auto";
 
 // The schedules that have a name: those of generators.h, and `auto`.
 const std::vector<Generator>& named_schedules();

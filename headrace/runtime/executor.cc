@@ -29,8 +29,10 @@ Losses Executor::run(const Schedule& lowered, const Feed& feed) {
     if (feed.on_action) feed.on_action(action);
     Event event{action, transport_.clock(), 0, 0, 0};
     const auto where = [&] {
-      return cat("rank ", transport_.rank(), " (stage ", action.stage, "), step ", feed.step, ", ",
-                 to_string(action), ": ");
+      return cat(
+          "rank ", transport_.rank(), " (stage ", action.stage, "), ",
+          feed.training ? cat("step ", feed.step + 1) : cat("evaluation after step ", feed.step),
+          ", ", to_string(action), ": ");
     };
     try {
       perform(action, event);
@@ -120,7 +122,7 @@ void Executor::send(const Action& action) {
   auto tensors = outgoing_.extract({is_forward, action.stage, action.microbatch});
   check(!tensors.empty(), "there is nothing to send yet");
   transport_.send(to,
-                  {is_forward ? Purpose::Activations : Purpose::Gradients, feed_->step,
+                  {is_forward ? Purpose::Activations : Purpose::Gradients, message_step(),
                    action.stage, action.microbatch},
                   tensors.mapped());
 }
@@ -131,8 +133,13 @@ void Executor::post(const Action& action) {
   const int from = placement_.rank(source, action.microbatch);
   arrivals_.emplace(
       Slot{is_forward, action.stage, action.microbatch},
-      transport_.receive(from, {is_forward ? Purpose::Activations : Purpose::Gradients, feed_->step,
-                                source, action.microbatch}));
+      transport_.receive(from, {is_forward ? Purpose::Activations : Purpose::Gradients,
+                                message_step(), source, action.microbatch}));
+}
+
+// Messages of an evaluation are told by the step they come after.
+std::int64_t Executor::message_step() const {
+  return feed_->training ? feed_->step : feed_->step - 1;
 }
 
 Tensors Executor::take_input(const Slot& slot, Event& event) {

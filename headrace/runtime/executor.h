@@ -27,6 +27,7 @@ namespace headrace {
 
 // What one run of a schedule is fed with.
 struct Feed {
+  // From 0; of a run that does not train: how many steps were done before it.
   std::int64_t step = 0;
   bool training = true;
   std::uint64_t key = 0;                          // of the step's random draws
@@ -73,6 +74,7 @@ class Executor {
   void send(const Action& action);
   void post(const Action& action);
   Tensors take_input(const Slot& slot, Event& event);
+  std::int64_t message_step() const;
   void pass_on(bool is_forward, int from, int to, int microbatch, Tensors tensors);
   Stage& stage(int index);
 

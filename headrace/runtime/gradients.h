@@ -30,9 +30,10 @@ namespace headrace {
 
 struct OwnedParameter {
   std::string name;
-  torch::Tensor value;     // updated in place; all owners on this rank share its storage
-  torch::Tensor gradient;  // of the step, after combine(): the sum over owners; with `sharded`
-                           // undefined where the home is another rank
+  torch::Tensor value;  // updated in place; all owners on this rank share its storage
+  // Of the step, after combine(): the sum over owners. With `sharded` undefined where the home is
+  // another rank.
+  torch::Tensor gradient;
   Tensors owners;          // this rank's leaves, in the order of the layers
   std::vector<int> ranks;  // [owner of the whole model, in the order of the sum] → rank
   std::size_t order = 0;   // place in the model's list of distinct parameters

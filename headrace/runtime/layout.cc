@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <iterator>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "headrace/base/error.h"
+#include "headrace/runtime/stage_costs.h"
 #include "headrace/schedule/generators.h"
 #include "headrace/schedule/lower.h"
 #include "headrace/schedule/replicate.h"
@@ -30,6 +33,23 @@ Placement placement_of(const Layout& layout) {
   int plenty = 4 * layout.ranks * std::max(1, layout.stages_per_rank);
   for (const int replicas : layout.replicas) plenty = std::max(plenty, plenty * replicas);
   return replicate(layout.schedule, options_of(layout, plenty), layout.replicas).placement;
+}
+
+// `auto`: by the layers' estimates, for stages as they are cut. No rank is to hold more than 1F1B's
+// first one does where all stages are as heavy as the heaviest.
+Found search_for(const Layout& layout,
+                 int microbatches,
+                 const std::optional<Placement>& placement) {
+  GeneratorOptions options = options_of(layout, microbatches);
+  options.costs = stage_costs(layout);
+  options.memory_limit = {layout.stages() * std::ranges::max(options.costs.memory_forward)};
+  return search_schedules(options, {.several_copies = false, .placement = placement});
+}
+
+// The search is for one number of microbatches; an epoch's last batch may have fewer.
+Schedule searched(const Layout& layout, int microbatches) {
+  if (layout.found->schedule.microbatches == microbatches) return layout.found->schedule;
+  return search_for(layout, microbatches, layout.placement).schedule;
 }
 
 Recompute recompute_of_all(const std::vector<int>& wish) {
@@ -67,8 +87,24 @@ Layout make_layout(const LayoutOptions& options) {
   layout.ranks = options.ranks;
   layout.stages_per_rank = options.stages_per_rank;
   layout.replicas = options.replicas;
-  layout.placement = placement_of(layout);
-  if (is_schedule_file(options.schedule)) {
+  const bool is_file = is_schedule_file(options.schedule);
+  const bool is_searched = options.schedule == kSearched;
+  if (!is_file) find_generator(named_schedules(), options.schedule);
+  // Before a placement of as many is made.
+  require_layers(options.model.size(),
+                 std::int64_t{options.ranks} * std::max(1, options.stages_per_rank));
+  int stages = options.ranks * std::max(1, options.stages_per_rank);
+  if (is_searched) {
+    check_usage(options.replicas == std::vector<int>{1},
+                "pipeline.schedule 'auto' is searched for one pipeline, and pipeline.replicas is "
+                "given; leave it out, or name a schedule");
+    check_usage(options.microbatches >= 1, "microbatches is ", options.microbatches,
+                "; the search for a schedule ('auto') needs their number");
+  } else {
+    layout.placement = placement_of(layout);
+    stages = layout.placement.stages();
+  }
+  if (is_file) {
     check_usage(layout.placement.ranks == options.ranks, "pipeline.schedule '", options.schedule,
                 "' is for ", layout.placement.ranks, " ranks, and pipeline.ranks is ",
                 options.ranks);
@@ -79,7 +115,7 @@ Layout make_layout(const LayoutOptions& options) {
   std::vector<LayerItem> items;
   for (const LayerSpec& layer : options.model)
     items.push_back({layer.name, layer.block, layer.cost.weight()});
-  layout.starts = partition(items, layout.placement.stages(), options.wish);
+  layout.starts = partition(items, stages, options.wish);
 
   layout.recompute.assign(layout.starts.size(), recompute_of_all(options.recompute));
   for (const int stage : options.recompute) {
@@ -96,6 +132,10 @@ Layout make_layout(const LayoutOptions& options) {
     for (int i = layout.starts[static_cast<std::size_t>(s)]; i < layout.end(s); ++i)
       weight += items[static_cast<std::size_t>(i)].weight;
     layout.share.push_back(weight / total);
+  }
+  if (is_searched) {
+    layout.found = search_for(layout, options.microbatches, std::nullopt);
+    layout.placement = layout.found->schedule.placement;
   }
   return layout;
 }
@@ -119,7 +159,8 @@ Schedule read_schedule(const std::string& file) {
 
 Schedule lowered_schedule(const Layout& layout, int microbatches, bool training) {
   const Schedule schedule =
-      !training ? forward_only(layout.placement, microbatches)
+      !training      ? forward_only(layout.placement, microbatches)
+      : layout.found ? searched(layout, microbatches)
       : is_schedule_file(layout.schedule)
           ? from_file(layout, microbatches)
           : replicate(layout.schedule, options_of(layout, microbatches), layout.replicas);

@@ -4,11 +4,13 @@
 //   Layout layout = make_layout({.model = gpt(config), .schedule = "1f1b", .ranks = 2});
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "headrace/model/layer.h"
 #include "headrace/plan/partition.h"
+#include "headrace/plan/search.h"
 #include "headrace/runtime/stage.h"
 #include "headrace/schedule/schedule.h"
 
@@ -20,6 +22,7 @@ constexpr int kRecomputeAll = -1, kRecomputeAttention = -2;
 struct LayoutOptions {
   std::vector<LayerSpec> model;
   std::string schedule = "1f1b";    // a name, or a file of the text form ("mine.csv")
+  int microbatches = 0;             // what `auto` is searched for; no other schedule asks
   int ranks = 1;                    // of one pipeline
   int stages_per_rank = 0;          // 0: the schedule's own default
   std::vector<int> replicas = {1};  // of every stage, or one number a stage (replicate.h)
@@ -37,6 +40,7 @@ struct Layout {
   std::vector<int> starts;           // first layer of each stage
   std::vector<Recompute> recompute;  // of each stage
   std::vector<double> share;         // of the whole estimated cost, each stage
+  std::optional<Found> found;        // of `auto`
 
   int stages() const { return static_cast<int>(starts.size()); }
   int end(int stage) const;  // one past the stage's last layer

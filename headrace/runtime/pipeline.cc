@@ -174,7 +174,7 @@ StepResult Pipeline::train(const Work& work) {
   result.makespan = end - start;
 
   if (asynchronous) {
-    check(std::isfinite(result.loss), "the loss is ", result.loss, " at step ", work.step,
+    check(std::isfinite(result.loss), "the loss is ", result.loss, " at step ", work.step + 1,
           "; try a lower train.learning_rate or more train.warmup");
     result.norm = std::numeric_limits<double>::quiet_NaN();
     return result;
@@ -183,8 +183,8 @@ StepResult Pipeline::train(const Work& work) {
   result.norm = gradients_->total_norm(norms, &worst) / work.gradient_scale;
   result.overflow = !std::isfinite(result.norm);
   if (result.overflow && work.may_overflow) return result;
-  check(!result.overflow, "the gradient norm is ", result.norm, " at step ", work.step, " (loss ",
-        result.loss, "), first in ", worst,
+  check(!result.overflow, "the gradient norm is ", result.norm, " at step ", work.step + 1,
+        " (loss ", result.loss, "), first in ", worst,
         ": nothing was updated; try a lower train.learning_rate, more train.warmup or a lower "
         "train.clip");
   const double clip = work.clip > 0 && result.norm > work.clip ? work.clip / result.norm : 1;
@@ -203,7 +203,7 @@ Evaluation Pipeline::evaluate(const Work& work) {
   }
   std::map<int, double> loss_of;
   Evaluation evaluation;
-  for (const std::vector<double>& theirs : collect(transport_, mine, work.step)) {
+  for (const std::vector<double>& theirs : collect(transport_, mine, work.step - 1)) {
     for (std::size_t i = 0; i + 2 < theirs.size(); i += 3) {
       loss_of.emplace(static_cast<int>(theirs[i]), theirs[i + 1]);
       evaluation.correct += static_cast<std::int64_t>(theirs[i + 2]);

@@ -2,8 +2,7 @@
 // the other ranks.
 //
 //   Pipeline pipeline(layout, transport, {.seed = 1});
-//   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …,
-//   …});
+//   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …});
 //   // every gradient is summed and clipped; the caller updates pipeline.gradients().to_update()
 //   pipeline.gradients().share_values(0);
 //
@@ -24,16 +23,17 @@
 namespace headrace {
 
 struct Work {
-  std::int64_t step = 0;
+  std::int64_t step = 0;  // from 0
   int microbatches = 1;
-  std::function<torch::Tensor(int)>
-      inputs;  // of a microbatch: asked for on the ranks of the first stage
-  std::function<torch::Tensor(int)> targets;  // asked for on the ranks of the last stage
-  double loss_scale = 1;  // 1 / valid tokens of the global batch; asynchronous schedules: each of
-                          // a microbatch's update, by `scale_of_update`
-  double clip = 0;        // greatest norm of the gradients; 0: none
-  double gradient_scale = 1;  // a power of two that gradients are computed times, and that is taken
-                              // out again
+  // Of a microbatch: asked for on the ranks of the first stage, and on those of the last.
+  std::function<torch::Tensor(int)> inputs;
+  std::function<torch::Tensor(int)> targets;
+  // 1 / valid tokens of the global batch; asynchronous schedules: each of a microbatch's update, by
+  // `scale_of_update`.
+  double loss_scale = 1;
+  double clip = 0;  // greatest norm of the gradients; 0: none
+  // A power of two that gradients are computed times, and that is taken out again.
+  double gradient_scale = 1;
   bool may_overflow = false;  // a norm that is not finite is no error: StepResult::overflow
   bool stop = false;          // this rank was asked to end
   std::function<void(const Action&)> on_action;
@@ -69,9 +69,9 @@ class Pipeline {
   Pipeline(Layout layout, Transport& transport, const PipelineOptions& options);
 
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
-  // asynchronous schedule makes itself, through work.update, many times. Throws
-  // Error on every rank, naming the step and the first such parameter, where the norm is not
-  // finite and work.may_overflow is not set.
+  // asynchronous schedule makes itself, through work.update, many times. Throws Error on every
+  // rank, naming the step and the first such parameter, where the norm is not finite and
+  // work.may_overflow is not set.
   StepResult train(const Work& work);
   // Forwards alone, with nothing saved, no random draws, and gradients left as they are.
   Evaluation evaluate(const Work& work);

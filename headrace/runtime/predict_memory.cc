@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <numeric>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
+#include "headrace/base/error.h"
 #include "headrace/schedule/versions.h"
 #include "headrace/simulate/simulate.h"
 
@@ -52,7 +56,7 @@ class Prediction {
     return sum(stage, [&](const LayerSpec& layer) {
       double bytes = 0;
       for (const ParameterSpec& parameter : layer.parameters) {
-        const auto elements = static_cast<double>(parameter.elements());
+        const double elements = elements_of(parameter);
         bytes += elements * (2 * kFloat + options_.state_bytes / shards);
         if (options_.product_bytes != kFloat && parameter.shape.size() > 1 && layer.cost.flops > 0)
           bytes += elements * options_.product_bytes;
@@ -64,13 +68,18 @@ class Prediction {
   double weights(int stage) const {
     return sum(stage, [](const LayerSpec& layer) {
       double elements = 0;
-      for (const ParameterSpec& parameter : layer.parameters)
-        elements += static_cast<double>(parameter.elements());
+      for (const ParameterSpec& parameter : layer.parameters) elements += elements_of(parameter);
       return kFloat * elements;
     });
   }
 
  private:
+  // Of any sizes, even those that no integer counts.
+  static double elements_of(const ParameterSpec& parameter) {
+    return std::accumulate(
+        parameter.shape.begin(), parameter.shape.end(), 1.0,
+        [](double product, std::int64_t size) { return product * static_cast<double>(size); });
+  }
   int first(int stage) const { return layout_.starts[static_cast<std::size_t>(stage)]; }
   const LayerSpec& spec(int i) const { return layout_.model[static_cast<std::size_t>(i)]; }
   Recompute recompute(int stage) const {
@@ -100,6 +109,20 @@ class Prediction {
 };
 
 }  // namespace
+
+double held_activations(const Layout& layout, int stage, const MemoryOptions& options) {
+  return Prediction(layout, options).held(stage);
+}
+
+void require_memory_for_weights(const Layout& layout) {
+  const Prediction prediction(layout, {});
+  for (int rank = 0; rank < layout.placement.ranks; ++rank) {
+    double weights = 0;
+    for (const int stage : layout.placement.stages_of(rank)) weights += prediction.weights(stage);
+    require_memory(2 * weights, cat("rank ", rank, " holds ", weights / kFloat,
+                                    " parameters, and a gradient of each"));
+  }
+}
 
 std::vector<double> predict_memory(const Layout& layout,
                                    const Schedule& schedule,

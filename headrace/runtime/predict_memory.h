@@ -23,6 +23,13 @@ struct MemoryOptions {
   double batch_bytes = 0;    // of tokens and targets that every rank holds
 };
 
+// Bytes that a microbatch makes a stage hold from its forward to its backward.
+double held_activations(const Layout& layout, int stage, const MemoryOptions& options);
+
+// Throws UsageError where the weights of a single rank and their gradients, without which nothing
+// can be done, are more than this machine has memory.
+void require_memory_for_weights(const Layout& layout);
+
 // Bytes, for each rank of the schedule.
 std::vector<double> predict_memory(const Layout& layout,
                                    const Schedule& schedule,

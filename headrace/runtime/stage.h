@@ -2,8 +2,8 @@
 // forwards have saved for each microbatch in flight, and their gradients.
 //
 //   Tensors out = stage.forward(3, {hidden}, context);   // saved until microbatch 3's backward
-//   Tensors dx = stage.backward(3, {d_out});             // or backward_input(3, …), later
-//   backward_weight(3)
+//   Tensors dx = stage.backward(3, {d_out});
+//   // or, in two parts:  stage.backward_input(3, {d_out});  …  stage.backward_weight(3);
 //
 // Outputs are detached. Of a saved forward only what the backward needs is kept: not the outputs,
 // and with Recompute::All only the inputs (the forward is run again before the backward; its random
@@ -75,8 +75,8 @@ class Stage {
  private:
   struct Saved {
     Tensors inputs;
-    std::vector<std::optional<torch::autograd::Edge>>
-        outputs;      // none where an output needs no gradient
+    // None where an output needs no gradient.
+    std::vector<std::optional<torch::autograd::Edge>> outputs;
     Tensors seed;     // the gradient the last stage starts from
     Context context;  // to run the forward again; only with recompute
     Tensors weights;  // of that forward; only with recompute

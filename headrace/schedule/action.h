@@ -6,8 +6,8 @@
 //   "2B0"  its backward;  "2I0" + "2W0" the same split in input-gradient and weight-gradient halves
 //   "2SEND_F0"  stage 2 sends its output of microbatch 0 to stage 3, which has "3RECV_F0"
 //   "2SEND_B0"  stage 2 sends its input gradient to stage 1, which has "1RECV_B0"
-//   "2REDUCE_GRAD"  stage 2 adds its gradients over its replicas;  "2U"  its optimizer step
-//   (asynchronous schedules)
+//   "2REDUCE_GRAD"  stage 2 adds its gradients over its replicas
+//   "2U"  its optimizer step, in asynchronous schedules
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
+#include "headrace/base/text.h"
 #include "headrace/schedule/action.h"
 #include "headrace/schedule/checks.h"
 #include "headrace/schedule/depend.h"
@@ -52,6 +54,9 @@ Checks::Checks(const Schedule& checked) : schedule(checked), depend(checked) {
       has_update |= a.kind == Kind::Update;
     }
   }
+  require_memory(static_cast<double>(depend.slots()) * sizeof(int),
+                 cat("checking ", schedule.name, " with ", count_text(schedule.placement.stages()),
+                     " stages and ", count_text(schedule.microbatches), " microbatches"));
   position.assign(depend.slots(), -1);
   if (has_split) weight_position.assign(pair(schedule.placement.stages(), 0), -1);
 }

@@ -1,11 +1,64 @@
 #include "headrace/schedule/construct.h"
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
+#include "headrace/base/text.h"
+#include "headrace/schedule/action.h"
 
 namespace headrace {
+namespace {
+
+// Nothing multiplies more than 24 of either, or both of them by more than 2: that stays an int.
+constexpr std::int64_t kMostOfEither = std::int64_t{1} << 26;
+constexpr std::int64_t kMostOfBoth = (std::int64_t{1} << 30) - 1;
+
+std::string counted(double count) {
+  return count < 9e18 ? count_text(static_cast<std::int64_t>(count)) : cat(count);
+}
+
+void require_cost(std::string_view name,
+                  const std::vector<double>& values,
+                  int stages,
+                  bool is_time) {
+  check_usage(values.size() == 1 || values.size() == static_cast<std::size_t>(stages), "cost ",
+              name, " has ", values.size(), " values; there are ", stages,
+              " stages: give one for each, or one for all");
+  for (const double value : values)
+    check_usage(std::isfinite(value) && (!is_time || value >= 0), "cost ", name, " is ", value,
+                is_time ? "; it must be finite, and 0 or more" : "; it must be finite");
+}
+
+}  // namespace
+
+void require_sizes(std::string_view name, const GeneratorOptions& options) {
+  const double stages = static_cast<double>(options.ranks) * std::max(1, options.stages_per_rank);
+  const double units =
+      static_cast<double>(options.microbatches) * std::max(1, options.sequence_splits);
+  std::string sizes = cat(name, " with ranks ", options.ranks);
+  if (options.stages_per_rank > 1) sizes += cat(", stages_per_rank ", options.stages_per_rank);
+  sizes += cat(", microbatches ", options.microbatches);
+  if (options.sequence_splits > 1) sizes += cat(", sequence_splits ", options.sequence_splits);
+  // A forward and a backward, at least; and a list for each rank, and of the owners of each stage.
+  const double actions = 2 * stages * units;
+  const double lists = stages * sizeof(std::vector<int>) * 2;
+  require_memory(actions * sizeof(Action) + lists,
+                 cat(sizes, " has at least ", counted(actions), " actions of ", sizeof(Action),
+                     " bytes on ", counted(stages), " stages"));
+  check_usage(stages <= kMostOfEither && units <= kMostOfEither && stages * units <= kMostOfBoth,
+              sizes, " is too large: a schedule has at most ", count_text(kMostOfEither),
+              " stages, as many microbatches, and ", count_text(kMostOfBoth),
+              " of both multiplied");
+}
 
 Schedule empty_schedule(std::string_view name,
                         Placement placement,
@@ -39,12 +92,20 @@ void require_stages_per_rank(std::string_view name, const GeneratorOptions& opti
 }
 
 void require_costs(const Costs& costs, int stages) {
-  for (const auto* values :
-       {&costs.forward, &costs.backward_input, &costs.backward_weight, &costs.memory_forward,
-        &costs.memory_backward_input, &costs.memory_backward_weight})
-    check_usage(values->size() == 1 || values->size() == static_cast<std::size_t>(stages),
-                "costs have ", values->size(), " values; there are ", stages,
-                " stages: give one for each, or one for all");
+  require_cost("forward", costs.forward, stages, true);
+  require_cost("backward_input", costs.backward_input, stages, true);
+  require_cost("backward_weight", costs.backward_weight, stages, true);
+  require_cost("memory_forward", costs.memory_forward, stages, false);
+  require_cost("memory_backward_input", costs.memory_backward_input, stages, false);
+  require_cost("memory_backward_weight", costs.memory_backward_weight, stages, false);
+  require_cost("latency", {costs.latency}, stages, true);
+  require_cost("bandwidth", {costs.bandwidth}, stages, true);
+  require_cost("message_bytes", {costs.message_bytes}, stages, true);
+  require_cost("overhead", {costs.overhead}, stages, true);
+  require_cost("recompute", {costs.recompute}, stages, true);
+  require_cost("update", {costs.update}, stages, true);
+  require_cost("reduce", {costs.reduce}, stages, true);
+  require_cost("overlapped", {costs.overlapped}, stages, false);  // below 0: the sum of the two
 }
 
 StageTimes times_of(const Costs& costs, int stage) {

@@ -48,6 +48,10 @@ void one_by_one(int units, int warmup, Forward&& next_forward, Backward&& next_b
   for (int k = units - warmup; k < units; ++k) next_backward(k);
 }
 
+// Refuses sizes whose schedule cannot fit this machine's memory, or whose products would leave our
+// integers. Sizes below one are for the generators to refuse.
+void require_sizes(std::string_view name, const GeneratorOptions& options);
+
 // The stages a rank holds: what was asked for, or `standard`.
 int stages_per_rank_or(const GeneratorOptions& options, int standard);
 
@@ -65,7 +69,8 @@ struct StageTimes {
   double backward_weight;
 };
 StageTimes times_of(const Costs& costs, int stage);
-// Refuses a list of costs of another length than 1 or the number of stages.
+// Refuses a list of costs of another length than 1 or the number of stages, and costs that are not
+// finite, or times below 0.
 void require_costs(const Costs& costs, int stages);
 double transfer_time(const Costs& costs);
 

@@ -18,11 +18,11 @@ struct Costs {
   double latency = 0;    // of one transfer between ranks
   double bandwidth = 0;  // bytes in a unit of time; 0: transfers take the latency alone
   double message_bytes = 0;
-  bool transfers_block =
-      false;            // a transfer occupies both ranks instead of overlapping their compute
+  // A transfer occupies both ranks instead of overlapping their compute.
+  bool transfers_block = false;
   double overhead = 0;  // added to every compute action
-  double recompute =
-      0;  // share of the forward that is done again before a backward (0 or 1, or between)
+  // Share of the forward that is done again before a backward (0 or 1, or between).
+  double recompute = 0;
   double update = 0;  // optimizer step of a stage
   double reduce = 0;  // gradient reduction of a stage with replicas
 

@@ -4,8 +4,10 @@
 #include <string_view>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
+#include "headrace/schedule/construct.h"
 #include "headrace/schedule/schedule.h"
 
 namespace headrace {
@@ -79,16 +81,25 @@ const std::vector<Generator>& generators() {
   return table;
 }
 
-Schedule generate(std::string_view name, const GeneratorOptions& options) {
+const Generator& find_generator(const std::vector<Generator>& among, std::string_view name) {
   std::vector<std::string> names;
-  for (const Generator& generator : generators()) {
-    if (generator.name == name) return generator.make(options);
+  for (const Generator& generator : among) {
+    if (generator.name == name) return generator;
     names.push_back(generator.name);
   }
   const std::string near = nearest(name, names);
   throw UsageError(cat("no schedule is called '", name, "'; ",
                        near.empty() ? std::string() : cat("did you mean '", near, "'? "),
                        "known are ", join_text(names, ", ")));
+}
+
+Schedule Generator::make(const GeneratorOptions& options) const {
+  require_sizes(name, options);
+  return naming_memory(cat("making the schedule ", name), [&] { return order(options); });
+}
+
+Schedule generate(std::string_view name, const GeneratorOptions& options) {
+  return find_generator(generators(), name).make(options);
 }
 
 }  // namespace headrace

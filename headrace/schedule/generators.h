@@ -4,8 +4,8 @@
 //   Schedule s = generate("1f1b", {.ranks = 4, .microbatches = 8});
 //
 // Throws UsageError where the sizes do not fit the schedule, with the rule and the nearest sizes
-// that work, and for an unknown name, with the nearest known one. All schedules are compute-only;
-// lower() adds the communication.
+// that work, or not this machine's memory, with the arithmetic; and for an unknown name, with the
+// nearest known one. All schedules are compute-only; lower() adds the communication.
 #pragma once
 
 #include <string>
@@ -36,11 +36,15 @@ struct Generator {
   std::string name;
   std::string summary;     // one line: what it is, its paper
   std::string constraint;  // the sizes it takes, in words
-  Schedule (*make)(const GeneratorOptions&);
+  Schedule (*order)(const GeneratorOptions&);
+
+  Schedule make(const GeneratorOptions& options) const;
 };
 
 const std::vector<Generator>& generators();
 Schedule generate(std::string_view name, const GeneratorOptions& options);
+// The one of that name; throws UsageError, naming all of them, where there is none.
+const Generator& find_generator(const std::vector<Generator>& among, std::string_view name);
 
 Schedule gpipe(int ranks, int microbatches);
 Schedule one_f_one_b(int ranks, int microbatches);

@@ -6,6 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
+#include "headrace/base/error.h"
+#include "headrace/base/text.h"
 #include "headrace/schedule/action.h"
 #include "headrace/schedule/depend.h"
 #include "headrace/schedule/schedule.h"
@@ -178,12 +181,17 @@ class Lowering {
   bool updates_ = false;
 };
 
-}  // namespace
-
-Schedule lower(const Schedule& schedule, Receives rule) {
-  if (has_transfers(schedule)) return schedule;
+Schedule with_transfers(const Schedule& schedule, Receives rule) {
   require_places(schedule);
   const Dependencies depend(schedule);
+  std::size_t actions = 0;
+  for (const std::vector<Action>& list : schedule.ranks) actions += list.size();
+  // The clock's times, and lists of about twice the length.
+  require_memory(
+      static_cast<double>(depend.slots()) * sizeof(std::int64_t) +
+          static_cast<double>(actions) * 2 * (sizeof(std::int64_t) + sizeof(Action)),
+      cat("adding sends and receives to the ", count_text(static_cast<std::int64_t>(actions)),
+          " actions of ", schedule.name));
   Clock clock(schedule, depend);
   require_complete(schedule, depend, walk(schedule, depend, clock));
   const std::vector<std::vector<Message>> messages = messages_to(schedule, depend, clock);
@@ -192,6 +200,14 @@ Schedule lower(const Schedule& schedule, Receives rule) {
   for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank)
     lowered.ranks[rank] = lowering.rank(rank, messages[rank]);
   return lowered;
+}
+
+}  // namespace
+
+Schedule lower(const Schedule& schedule, Receives rule) {
+  if (has_transfers(schedule)) return schedule;
+  return naming_memory(cat("adding sends and receives to ", schedule.name),
+                       [&] { return with_transfers(schedule, rule); });
 }
 
 }  // namespace headrace

@@ -14,6 +14,8 @@ namespace headrace {
 namespace {
 
 constexpr std::string_view kOverlap = ")OVERLAP_F_B";
+// Spreadsheets and some editors put it before UTF-8.
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 void append_cell(std::string_view cell, std::vector<Action>& row) {
   if (cell.starts_with('(') && cell.ends_with(kOverlap)) {
@@ -160,7 +162,8 @@ bool is_lowered(const Schedule& schedule) {
 std::string to_csv(const Schedule& schedule) {
   std::string text;
   for (const std::vector<Action>& row : schedule.ranks) {
-    bool inside = false;  // of an overlapped pair
+    bool inside = false;           // of an overlapped pair
+    if (row.empty()) text += ',';  // idle steps: an empty line is no row
     for (std::size_t i = 0; i < row.size(); ++i) {
       if (i > 0) text += inside ? ';' : ',';
       const bool opens = row[i].overlaps_next && !inside;
@@ -177,9 +180,14 @@ std::string to_csv(const Schedule& schedule) {
 Schedule parse_csv(std::string_view text, std::string name) {
   Schedule schedule;
   schedule.name = std::move(name);
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.remove_suffix(1);
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  text = text.substr(0, text.find_last_not_of(" \t\r\n") + 1);
+  check(!text.empty(), schedule.name, ": holds no action");
   for (const std::string& line : split_text(text, '\n')) {
     std::vector<Action>& row = schedule.ranks.emplace_back();
+    check(!trim(line).empty(), schedule.name, ": line ", schedule.ranks.size(),
+          " is empty, and each line is a rank's; take it out, or write ',' for a rank that does "
+          "nothing");
     std::size_t cell_number = 0;
     for (const std::string& cell : split_text(line, ',')) {
       ++cell_number;

@@ -8,7 +8,8 @@
 //
 // Text form: PyTorch's CSV, one row a rank, cells as action.h says, "(0F7;7B3)OVERLAP_F_B" for an
 // overlapped pair. Empty cells (idle steps) are read and dropped; so are UNSHARD and RESHARD, which
-// mean nothing here.
+// mean nothing here. An empty line is an error: every line is a rank, and a rank without a single
+// action is most likely a slip; who means it writes ",".
 #pragma once
 
 #include <string>

@@ -23,8 +23,8 @@ namespace {
 
 constexpr int kPeriod = 6;
 constexpr int kIdle = -1;
-constexpr int kJoined =
-    4;  // one queue for the W's of both stages, while it matters not whose they are
+// One queue for the W's of both stages, while it matters not whose they are.
+constexpr int kJoined = 4;
 
 // The slots of one rank: [pass][microbatch], each ascending.
 using Slots = std::vector<std::vector<int>>;

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/schedule/action.h"
 #include "headrace/schedule/checks.h"
@@ -40,7 +41,9 @@ void measure_peaks(Checks& checks, Validation& validation) {
   }
 }
 
-Validation validate(const Schedule& schedule) {
+namespace {
+
+Validation checked(const Schedule& schedule) {
   Validation validation;
   if (!check_shape(schedule, validation.violations)) return validation;
   Checks checks(schedule);
@@ -53,6 +56,12 @@ Validation validate(const Schedule& schedule) {
   measure_peaks(checks, validation);
   validation.violations = std::move(checks.violations);
   return validation;
+}
+
+}  // namespace
+
+Validation validate(const Schedule& schedule) {
+  return naming_memory(cat("checking ", schedule.name), [&] { return checked(schedule); });
 }
 
 std::string to_string(const Violation& violation) {

@@ -27,10 +27,10 @@ std::string to_string(const Violation& violation);  // "rank 1, position 3, 1B0:
 
 struct Validation {
   std::vector<Violation> violations;
-  std::vector<int> peak_activations;  // for each rank: the most stage-microbatches held at once (F
-                                      // adds one, B or W frees it)
-  std::vector<int> peak_receives;  // for each rank: the most received tensors and posted receives
-                                   // not yet consumed
+  // For each rank: the most stage-microbatches held at once (F adds one, B or W frees it).
+  std::vector<int> peak_activations;
+  // For each rank: the most received tensors and posted receives not yet consumed.
+  std::vector<int> peak_receives;
 };
 
 Validation validate(const Schedule& schedule);

@@ -13,9 +13,10 @@
 namespace headrace {
 
 struct StageVersions {
-  std::vector<int> version;  // of each microbatch: the number of updates behind its weights
-  std::vector<int>
-      staleness;   // of each microbatch: updates done in between when its own is applied
+  // Of each microbatch: the number of updates behind its weights; and the updates done in between
+  // when its own is applied.
+  std::vector<int> version;
+  std::vector<int> staleness;
   int stored = 1;  // the most versions held at once, the newest included
 };
 

@@ -22,9 +22,10 @@ namespace {
 using v_shape::kPasses;
 
 struct Switches {
-  bool weight_before_forward;   // a W in a gap before a forward that costs more idle time than
-                                // others'
-  bool weight_before_backward;  // the same before a backward of pass 2; pass 3 always may
+  // A W in a gap before a forward that costs more idle time than others'.
+  bool weight_before_forward;
+  // The same before a backward of pass 2; pass 3 always may.
+  bool weight_before_backward;
 };
 
 struct Rank {

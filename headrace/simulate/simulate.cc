@@ -1,14 +1,16 @@
 #include "headrace/simulate/simulate.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <string_view>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
+#include "headrace/base/text.h"
 #include "headrace/schedule/action.h"
+#include "headrace/schedule/construct.h"
 #include "headrace/schedule/costs.h"
 #include "headrace/schedule/depend.h"
 #include "headrace/schedule/lower.h"
@@ -24,15 +26,7 @@ class Prices {
  public:
   Prices(const Schedule& schedule, const Costs& costs) {
     const int stages = schedule.placement.stages();
-    require("forward", costs.forward, stages, true);
-    require("backward_input", costs.backward_input, stages, true);
-    require("backward_weight", costs.backward_weight, stages, true);
-    require("memory_forward", costs.memory_forward, stages, false);
-    require("memory_backward_input", costs.memory_backward_input, stages, false);
-    require("memory_backward_weight", costs.memory_backward_weight, stages, false);
-    for (const double cost : {costs.latency, costs.bandwidth, costs.message_bytes, costs.overhead,
-                              costs.recompute, costs.update, costs.reduce})
-      check_usage(std::isfinite(cost) && cost >= 0, "a cost is ", cost, "; it must be 0 or more");
+    require_costs(costs, stages);
     for (int stage = 0; stage < stages; ++stage) {
       const double forward = Costs::of_stage(costs.forward, stage);
       const double again = costs.recompute * forward + costs.overhead;
@@ -59,18 +53,6 @@ class Prices {
   }
 
  private:
-  static void require(std::string_view name,
-                      const std::vector<double>& values,
-                      int stages,
-                      bool is_time) {
-    check_usage(values.size() == 1 || values.size() == static_cast<std::size_t>(stages), "cost ",
-                name, " has ", values.size(), " values; there are ", stages,
-                " stages: give one for each, or one for all");
-    for (const double value : values)
-      check_usage(std::isfinite(value) && (!is_time || value >= 0), "cost ", name, " is ", value,
-                  is_time ? "; it must be 0 or more" : "; it must be finite");
-  }
-
   std::vector<double> times_;   // 10 a stage, by kind
   std::vector<double> memory_;  // 4 a stage
 };
@@ -265,12 +247,22 @@ class Run {
   std::vector<std::vector<Event>> events_;
 };
 
+void require_memory_of(const Schedule& schedule, const Dependencies& depend, bool record) {
+  std::size_t actions = 0;
+  for (const std::vector<Action>& list : schedule.ranks) actions += list.size();
+  const double times = static_cast<double>(depend.slots()) * sizeof(double);
+  const double events = record ? static_cast<double>(actions) * sizeof(Event) : 0;
+  require_memory(times + events, cat("simulating ", schedule.name, " with ",
+                                     count_text(static_cast<std::int64_t>(actions)), " actions"));
+}
+
 template <bool Record>
 Simulation run(const Schedule& schedule, const Costs& costs, Totals& totals) {
   require_places(schedule);
   if (costs.transfers_block && !has_transfers(schedule))
     return run<Record>(lower(schedule, Receives::Paired), costs, totals);
   const Dependencies depend(schedule);
+  require_memory_of(schedule, depend, Record);
   Run<Record> state(schedule, depend, costs);
   require_complete(schedule, depend, walk(schedule, depend, state));
   state.close(costs);
@@ -283,12 +275,14 @@ Simulation run(const Schedule& schedule, const Costs& costs, Totals& totals) {
 
 Simulation simulate(const Schedule& schedule, const Costs& costs) {
   Totals totals;
-  return run<true>(schedule, costs, totals);
+  return naming_memory(cat("simulating ", schedule.name),
+                       [&] { return run<true>(schedule, costs, totals); });
 }
 
 Totals simulate_totals(const Schedule& schedule, const Costs& costs) {
   Totals totals;
-  run<false>(schedule, costs, totals);
+  naming_memory(cat("simulating ", schedule.name),
+                [&] { return run<false>(schedule, costs, totals); });
   return totals;
 }
 

@@ -26,8 +26,8 @@ namespace headrace {
 
 struct Simulation {
   Timeline timeline;
-  std::vector<double>
-      peak_memory;  // for each rank, in the unit of Costs::memory_*, sampled after each action
+  // For each rank, in the unit of Costs::memory_*, sampled after each action.
+  std::vector<double> peak_memory;
 };
 
 Simulation simulate(const Schedule& schedule, const Costs& costs);

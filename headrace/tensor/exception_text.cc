@@ -3,12 +3,12 @@
 #include <charconv>
 #include <cstddef>
 #include <exception>
-#include <new>
 #include <string>
 #include <string_view>
 
 #include <c10/util/Exception.h>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 
@@ -44,9 +44,7 @@ std::string of_memory(const std::string& text) {
 std::string text_of(const std::exception& error) {
   if (const auto* torch_error = dynamic_cast<const c10::Error*>(&error))
     return of_memory(one_line(torch_error->what_without_backtrace()));
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr)
-    return "this machine has no memory left (std::bad_alloc)";
-  const std::string text = error.what();
+  const std::string text = failure_text(error);
   const std::size_t backtrace = text.find(kBacktrace);
   return backtrace == std::string::npos ? text : one_line(text.substr(0, backtrace));
 }

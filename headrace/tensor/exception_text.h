@@ -8,8 +8,8 @@
 
 namespace headrace {
 
-// Of libtorch's exceptions one line without the backtrace; of all others what() as it is, but for a
-// bare std::bad_alloc.
+// Of libtorch's exceptions one line without the backtrace; of all others failure_text
+// (available_memory.h).
 std::string text_of(const std::exception& error);
 
 }  // namespace headrace

@@ -17,16 +17,17 @@ struct RankMetrics {
   double reduce = 0;
   double update = 0;
   double idle = 0;  // between events, and at either end of the timeline
-  double bubble =
-      0;  // share of the makespan in which the rank computed nothing (F, B, I, W count as compute)
+  // Share of the makespan in which the rank computed nothing (F, B, I, W count as compute).
+  double bubble = 0;
 };
 
 struct Metrics {
   std::vector<RankMetrics> ranks;
-  double start = 0;        // first start of all
-  double makespan = 0;     // last end of all − first start of all
-  double cost = 0;         // the longest rank, from the begin of its own first compute to its own
-                           // last end (the zero-bubble papers' figure)
+  double start = 0;     // first start of all
+  double makespan = 0;  // last end of all − first start of all
+  // The longest rank, from the begin of its own first compute to its own last end (the zero-bubble
+  // papers' figure).
+  double cost = 0;
   double ideal = 0;        // the longest sum of compute on one rank
   double bubble = 0;       // 1 − ideal / makespan
   double bubble_cost = 0;  // 1 − ideal / cost

@@ -15,6 +15,7 @@
 #include <toml++/toml.h>
 
 #include "headrace/base/error.h"
+#include "headrace/base/faults.h"
 #include "headrace/base/text.h"
 #include "headrace/train/config_keys.h"
 #include "headrace/train/config_value.h"
@@ -67,22 +68,26 @@ toml::table parse_file(const std::string& toml, const std::string& name) {
 void apply_section(Config& config,
                    const std::string& section,
                    const toml::node& node,
-                   const std::string& name) {
+                   const std::string& name,
+                   Faults& faults) {
   const auto where = [&](const toml::node& at) {
     return cat(name, ":", at.source().begin.line, ": ");
   };
   const toml::table* table = node.as_table();
   const auto& known = sections();
   const bool is_section = std::find(known.begin(), known.end(), section) != known.end();
-  check_usage(table != nullptr || is_section, where(node), unknown_key("", section));
-  check_usage(table != nullptr, where(node), "'", section, "' is a section: write [", section,
-              "] and its keys below");
-  check_usage(is_section, where(node), unknown_section(section));
+  if (table == nullptr) {
+    faults.check(is_section, where(node), unknown_key("", section));
+    faults.check(!is_section, where(node), "'", section, "' is a section: write [", section,
+                 "] and its keys below");
+    return;
+  }
+  if (!faults.check(is_section, where(node), unknown_section(section))) return;
   for (const auto& [word, value] : *table) {
     const std::string key_name(word.str());
     const Key* key = find_key(section, key_name);
-    check_usage(key != nullptr, where(value), unknown_key(section, key_name));
-    set_key(*key, config, to_value(value), where(value));
+    if (!faults.check(key != nullptr, where(value), unknown_key(section, key_name))) continue;
+    faults.attempt([&] { set_key(*key, config, to_value(value), where(value)); });
   }
 }
 
@@ -98,27 +103,30 @@ Value setting_value(const std::string& text, const std::string& where) {
   return {text};
 }
 
+// Sets the key of "section.key=value" and gives it.
+const Key* apply_setting(Config& config, const std::string& setting) {
+  const std::size_t equals = setting.find('=');
+  const std::string left(trim(setting.substr(0, equals)));
+  const std::string where = cat("--set ", left, ": ");
+  const std::size_t dot = left.find('.');
+  check_usage(equals != std::string::npos && dot != std::string::npos, where,
+              "it must be section.key=value, as train.steps=20");
+  const std::string section = left.substr(0, dot);
+  const std::string name = left.substr(dot + 1);
+  const auto& known = sections();
+  check_usage(std::find(known.begin(), known.end(), section) != known.end(), where,
+              unknown_section(section));
+  const Key* key = find_key(section, name);
+  check_usage(key != nullptr, where, unknown_key(section, name));
+  set_key(*key, config, setting_value(std::string(trim(setting.substr(equals + 1))), where), where);
+  return key;
+}
+
 // A setting of the command line takes the place of what the file says instead of it.
-void apply_settings(Config& config, const std::vector<std::string>& settings) {
+void apply_settings(Config& config, const std::vector<std::string>& settings, Faults& faults) {
   std::set<const Key*> given;
-  for (const std::string& setting : settings) {
-    const std::size_t equals = setting.find('=');
-    const std::string left(trim(setting.substr(0, equals)));
-    const std::string where = cat("--set ", left, ": ");
-    const std::size_t dot = left.find('.');
-    check_usage(equals != std::string::npos && dot != std::string::npos, where,
-                "it must be section.key=value, as train.steps=20");
-    const std::string section = left.substr(0, dot);
-    const std::string name = left.substr(dot + 1);
-    const auto& known = sections();
-    check_usage(std::find(known.begin(), known.end(), section) != known.end(), where,
-                unknown_section(section));
-    const Key* key = find_key(section, name);
-    check_usage(key != nullptr, where, unknown_key(section, name));
-    set_key(*key, config, setting_value(std::string(trim(setting.substr(equals + 1))), where),
-            where);
-    given.insert(key);
-  }
+  for (const std::string& setting : settings)
+    faults.attempt([&] { given.insert(apply_setting(config, setting)); });
   for (const Key* key : given) {
     const Key* other = find_key(key->section, key->instead_of);
     if (other != nullptr && !given.contains(other)) other->reset(config);
@@ -131,9 +139,11 @@ Config parse_config(const std::string& toml,
                     const std::string& name,
                     const std::vector<std::string>& settings) {
   Config config;
+  Faults faults;
   for (const auto& [section, node] : parse_file(toml, name))
-    apply_section(config, std::string(section.str()), node, name);
-  apply_settings(config, settings);
+    apply_section(config, std::string(section.str()), node, name, faults);
+  apply_settings(config, settings, faults);
+  faults.require_none();
   return config;
 }
 

@@ -6,7 +6,7 @@
 //
 // Each key is documented in docs/configuration.md. Throws UsageError for an unknown key (file,
 // line, section and the nearest known key), a wrong type, a key given twice, and for values that do
-// not fit one another, with the arithmetic.
+// not fit one another, with the arithmetic; one error tells all that is wrong.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ struct TrainConfig {
   std::int64_t microbatches = 0;    // microbatches in a global batch
   std::string optimizer = "adamw";  // or "sgd"
   double learning_rate = 1e-3;
-  double minimum_learning_rate = 0;  // what the cosine ends at
+  double minimum_learning_rate = 0;  // the last step's, with the cosine
   std::int64_t warmup = 0;           // steps of linear warm-up
   std::string decay = "cosine";      // or "constant"
   double weight_decay = 0.1;         // on matrices only
@@ -54,8 +54,9 @@ struct TrainConfig {
 };
 
 struct PipelineConfig {
-  int ranks = 0;  // of one pipeline; 0: as many as `balance` says, or as the processes that a
-                  // launcher has started make, or 2
+  // Of one pipeline; 0: as many as `balance` says, or as the processes that a launcher has started
+  // make, or 2.
+  int ranks = 0;
   std::vector<int> replicas = {1};  // of every stage, or one number a stage
   bool shard_optimizer = false;     // each replica keeps and updates a part of the weights' state
   std::string schedule = "1f1b";

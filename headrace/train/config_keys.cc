@@ -235,7 +235,8 @@ void add_model_and_data(std::vector<Key>& table) {
   Rows data(table, "data", &Config::data);
   using D = DataConfig;
   data("text", &D::text, ListOf<Text>{.rule = {}, .what = "a list of file names and patterns"},
-       "text files, pattern by pattern in the order of their names; one of `text` and `tokens`")
+       "text files, pattern by pattern in the order of their names, joined with nothing between "
+       "them; one of `text` and `tokens`")
       .instead_of = "tokens";
   data("tokens", &D::tokens, Text{}, "a token file made before (docs/formats.md)").instead_of =
       "text";
@@ -258,8 +259,9 @@ void add_train(std::vector<Key>& table) {
   train("microbatch", &T::microbatch, Whole{1}, "sequences a microbatch");
   train("microbatches", &T::microbatches, Whole{1}, "microbatches a step");
   train("optimizer", &T::optimizer, Choice{{"adamw", "sgd"}}, "how weights are updated");
-  train("learning_rate", &T::learning_rate, Number{}, "after the warm-up");
-  train("minimum_learning_rate", &T::minimum_learning_rate, Number{}, "what the cosine ends at");
+  train("learning_rate", &T::learning_rate, Number{}, "the highest: at the end of the warm-up");
+  train("minimum_learning_rate", &T::minimum_learning_rate, Number{},
+        "the last step's, with `cosine`");
   train("warmup", &T::warmup, Whole{0}, "steps of linear warm-up");
   train("decay", &T::decay, Choice{{"cosine", "constant"}}, "of the learning rate");
   train("weight_decay", &T::weight_decay, Number{}, "on matrices only");
@@ -291,7 +293,7 @@ void add_pipeline(std::vector<Key>& table) {
   pipeline("shard_optimizer", &P::shard_optimizer, Flag{},
            "with replicas: each keeps and updates its part of the optimizer's state");
   pipeline("schedule", &P::schedule, Text{},
-           "`headrace show` lists them; or a schedule file, .csv");
+           "`headrace show` lists them; `auto` searches one; or a schedule file, .csv");
   pipeline("stages_per_rank", &P::stages_per_rank, Whole{1},
            "not given: the schedule's own, 2 for interleaved and V shapes");
   pipeline("balance", &P::balance,

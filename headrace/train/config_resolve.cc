@@ -8,8 +8,10 @@
 #include <vector>
 
 #include "headrace/base/error.h"
+#include "headrace/base/faults.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
+#include "headrace/plan/search.h"
 #include "headrace/runtime/layout.h"
 #include "headrace/schedule/generators.h"
 #include "headrace/train/config.h"
@@ -20,13 +22,13 @@ namespace headrace {
 namespace {
 
 // For a Config made in code: what was read from a file has been checked with its line.
-void check_ranges(const Config& config) {
+void check_ranges(const Config& config, Faults& faults) {
   const Config fresh;
   for (const Key& key : keys()) {
     const Value value = key.get(config);
     if (value == key.get(fresh)) continue;
     Config scratch;
-    set_key(key, scratch, value, "");
+    faults.attempt([&] { set_key(key, scratch, value, ""); });
   }
 }
 
@@ -84,49 +86,60 @@ void resolve_batch(TrainConfig& train) {
   }
 }
 
-void check_train(const TrainConfig& train) {
-  check_usage(train.steps == 0 || train.epochs == 0, "train.steps ", train.steps,
-              " and train.epochs ", train.epochs, " are both given; give one of them");
-  check_usage(train.steps > 0 || train.epochs > 0,
-              "neither train.steps nor train.epochs is given; give one of them");
-  int exponent = 0;
-  check_usage(std::frexp(train.loss_scale, &exponent) == 0.5, "train.loss_scale is ",
-              train.loss_scale, ", not a power of two: scaling by it would change the gradients");
-  check_usage(train.minimum_learning_rate <= train.learning_rate, "train.minimum_learning_rate is ",
-              train.minimum_learning_rate, ", more than train.learning_rate, ",
-              train.learning_rate);
+// Numbers that the program counts microbatches and tokens with.
+void check_batch(const TrainConfig& train, const GptConfig& model, Faults& faults) {
+  constexpr auto kMost = std::numeric_limits<int>::max();
+  faults.check(train.microbatches <= kMost, "train.microbatches is ", train.microbatches,
+               "; it can be at most ", kMost);
+  faults.check(train.batch <= std::numeric_limits<std::int64_t>::max() / 16 / model.context,
+               "train.batch ", train.batch, " × model.context ", model.context,
+               " tokens are too many");
 }
 
-void check_model_and_data(const GptConfig& model, const DataConfig& data) {
-  check_usage(model.width % model.heads == 0, "model.width is ", model.width,
-              ", not a multiple of model.heads, ", model.heads,
-              "; model.heads = ", divisors_near(model.width, model.heads), " would fit");
-  check_usage(data.text.empty() || data.tokens.empty(),
-              "data.text and data.tokens are both given; give one of them");
-  check_usage(!data.text.empty() || !data.tokens.empty(),
-              "no data is given; give data.text (text files) or data.tokens (a token file)");
+void check_train(const TrainConfig& train, Faults& faults) {
+  faults.check(train.steps == 0 || train.epochs == 0, "train.steps ", train.steps,
+               " and train.epochs ", train.epochs, " are both given; give one of them");
+  faults.check(train.steps > 0 || train.epochs > 0,
+               "neither train.steps nor train.epochs is given; give one of them");
+  int exponent = 0;
+  faults.check(std::frexp(train.loss_scale, &exponent) == 0.5, "train.loss_scale is ",
+               train.loss_scale, ", not a power of two: scaling by it would change the gradients");
+  faults.check(train.minimum_learning_rate <= train.learning_rate,
+               "train.minimum_learning_rate is ", train.minimum_learning_rate,
+               ", more than train.learning_rate, ", train.learning_rate);
+}
+
+void check_model_and_data(const GptConfig& model, const DataConfig& data, Faults& faults) {
+  faults.check(model.width % model.heads == 0, "model.width is ", model.width,
+               ", not a multiple of model.heads, ", model.heads,
+               "; model.heads = ", divisors_near(model.width, model.heads), " would fit");
+  faults.check(data.text.empty() || data.tokens.empty(),
+               "data.text and data.tokens are both given; give one of them");
+  faults.check(!data.text.empty() || !data.tokens.empty(),
+               "no data is given; give data.text (text files) or data.tokens (a token file)");
   if (data.text.empty()) return;
   const int ids = make_tokenizer(data.tokenizer)->vocabulary();
-  check_usage(model.vocabulary >= ids, "model.vocabulary is ", model.vocabulary, ", and the ",
-              data.tokenizer, " tokenizer has ", ids, " ids; model.vocabulary must be ", ids,
-              " or more");
+  faults.check(model.vocabulary >= ids, "model.vocabulary is ", model.vocabulary, ", and the ",
+               data.tokenizer, " tokenizer has ", ids, " ids; model.vocabulary must be ", ids,
+               " or more");
 }
 
-void check_balance(const std::vector<int>& balance, const GptConfig& model) {
-  const std::int64_t blocks = std::accumulate(balance.begin(), balance.end(), std::int64_t{0});
-  check_usage(blocks == model.layers, "pipeline.balance has ", blocks, " blocks in all, ",
-              "and model.layers is ", model.layers);
-}
-
-void resolve_stages(PipelineConfig& pipeline, const GptConfig& model) {
+// What does not need the number of stages.
+void check_pipeline(const PipelineConfig& pipeline, const GptConfig& model, Faults& faults) {
   const std::vector<int>& balance = pipeline.balance;
-  const std::vector<std::string>& split = pipeline.split;
-  check_usage(balance.empty() || split.empty(),
-              "pipeline.balance and pipeline.split are both given; give one of them");
-  if (!balance.empty()) check_balance(balance, model);
-  const bool cut = !balance.empty() || !split.empty();
-  const std::string name = split.empty() ? "pipeline.balance" : "pipeline.split";
-  const std::size_t stages = split.empty() ? balance.size() : split.size() + 1;
+  faults.check(balance.empty() || pipeline.split.empty(),
+               "pipeline.balance and pipeline.split are both given; give one of them");
+  const std::int64_t blocks = std::accumulate(balance.begin(), balance.end(), std::int64_t{0});
+  faults.check(balance.empty() || blocks == model.layers, "pipeline.balance has ", blocks,
+               " blocks in all, ", "and model.layers is ", model.layers);
+  std::set<int> seen, twice;
+  for (const int stage : pipeline.recompute)
+    if (!seen.insert(stage).second && twice.insert(stage).second)
+      faults.check(false, "pipeline.recompute names stage ", stage, " twice");
+}
+
+// Derives the ranks and the stages a rank; afterwards, where the ranks are known, the stages are.
+void resolve_stages(PipelineConfig& pipeline) {
   if (is_schedule_file(pipeline.schedule)) {
     const Placement placement = read_schedule(pipeline.schedule).placement;
     if (pipeline.ranks == 0) pipeline.ranks = placement.ranks;
@@ -136,27 +149,33 @@ void resolve_stages(PipelineConfig& pipeline, const GptConfig& model) {
   if (pipeline.replicas.size() > 1 && pipeline.ranks == 0)
     pipeline.ranks = static_cast<int>(pipeline.replicas.size());
   if (pipeline.stages_per_rank == 0) {
+    const Generator& generator = find_generator(named_schedules(), pipeline.schedule);
     // Every schedule takes these sizes, and keeps as many stages a rank at any.
     const GeneratorOptions sizes{.ranks = 2, .microbatches = 8};
-    pipeline.stages_per_rank = generate(pipeline.schedule, sizes).placement.stages() / sizes.ranks;
+    pipeline.stages_per_rank =
+        generator.name == kSearched ? 1 : generator.make(sizes).placement.stages() / sizes.ranks;
   }
+  const bool cut = !pipeline.balance.empty() || !pipeline.split.empty();
+  const std::string name = pipeline.split.empty() ? "pipeline.balance" : "pipeline.split";
+  const std::size_t stages =
+      pipeline.split.empty() ? pipeline.balance.size() : pipeline.split.size() + 1;
   const auto per_rank = static_cast<std::size_t>(pipeline.stages_per_rank);
   if (cut && pipeline.ranks == 0) {
     check_usage(stages % per_rank == 0, name, " makes ", stages,
                 " stages, not a multiple of pipeline.stages_per_rank, ", per_rank);
     pipeline.ranks = static_cast<int>(stages / per_rank);
   }
-  if (pipeline.ranks == 0) return;
   const std::size_t wanted = static_cast<std::size_t>(pipeline.ranks) * per_rank;
   check_usage(!cut || stages == wanted, name, " makes ", stages, " stages, and pipeline.ranks ",
               pipeline.ranks, " × pipeline.stages_per_rank ", per_rank, " = ", wanted);
-  std::set<int> seen;
-  for (const int stage : pipeline.recompute) {
-    if (stage == kRecomputeAll || stage == kRecomputeAttention) break;
-    check_usage(stage >= 0 && static_cast<std::size_t>(stage) < wanted,
-                "pipeline.recompute names stage ", stage, ", and the stages are 0 to ", wanted - 1);
-    check_usage(seen.insert(stage).second, "pipeline.recompute names stage ", stage, " twice");
-  }
+}
+
+void check_recompute(const PipelineConfig& pipeline, Faults& faults) {
+  if (pipeline.ranks == 0) return;
+  const std::int64_t stages = std::int64_t{pipeline.ranks} * pipeline.stages_per_rank;
+  for (const int stage : pipeline.recompute)
+    faults.check(stage < stages, "pipeline.recompute names stage ", stage,
+                 ", and the stages are 0 to ", stages - 1);
 }
 
 }  // namespace
@@ -167,11 +186,17 @@ int processes_of(const PipelineConfig& pipeline) {
 }
 
 void resolve(Config& config) {
-  check_ranges(config);
-  resolve_batch(config.train);
-  check_train(config.train);
-  check_model_and_data(config.model, config.data);
-  resolve_stages(config.pipeline, config.model);
+  Faults faults;
+  check_ranges(config, faults);
+  faults.require_none();  // the rest counts with numbers that can be counted with
+  if (faults.attempt([&] { resolve_batch(config.train); }))
+    check_batch(config.train, config.model, faults);
+  check_train(config.train, faults);
+  check_model_and_data(config.model, config.data, faults);
+  check_pipeline(config.pipeline, config.model, faults);
+  if (faults.attempt([&] { resolve_stages(config.pipeline); }))
+    check_recompute(config.pipeline, faults);
+  faults.require_none();
 }
 
 }  // namespace headrace

@@ -14,9 +14,12 @@
 #include <vector>
 
 #include "headrace/base/error.h"
+#include "headrace/base/faults.h"
+#include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
 #include "headrace/runtime/collect.h"
 #include "headrace/runtime/memory.h"
+#include "headrace/runtime/predict_memory.h"
 #include "headrace/timeline/chrome.h"
 #include "headrace/train/loss_scale.h"
 #include "headrace/train/optimizer.h"
@@ -135,9 +138,12 @@ class Run {
                      true);
     require_agreement(transport, "data", samples_.fingerprint());
     require_agreement(transport, "configurations", to_toml(config));
+    if (pipeline_.layout().found) require_agreement(transport, "schedules", searched_order());
     if (transport.rank() == 0 && !config.run_dir.empty()) folder_.emplace(config);
     say(opening_text(config, pipeline_.layout(), samples_));
     if (folder_) say("# run folder: " + folder_->path().string());
+    if (folder_ && pipeline_.layout().found)
+      folder_->write("schedule.csv", to_csv(pipeline_.layout().found->schedule));
   }
 
   TrainingResult all() {
@@ -252,6 +258,8 @@ class Run {
     const Evaluation sums = pipeline_.evaluate(work);
     const auto tokens = static_cast<double>(batch.targets.ne(-100).sum().item<std::int64_t>());
     result.validation_loss = sums.loss / tokens;
+    check(std::isfinite(result.validation_loss), "the validation loss is ", result.validation_loss,
+          " after step ", done, "; try a lower train.learning_rate or more train.warmup");
     result.accuracy = static_cast<double>(sums.correct) / tokens;
     const double perplexity = std::exp(result.validation_loss);
     if (folder_)
@@ -261,7 +269,24 @@ class Run {
             fixed_text(100 * result.accuracy, 2), "%"));
   }
 
+  // The last update has no step after it that would find out.
+  void require_finite_weights(std::int64_t done) {
+    for (const OwnedParameter& parameter : pipeline_.gradients().parameters())
+      check(torch::isfinite(parameter.value).all().item<bool>(), "the weights ", parameter.name,
+            " are not finite after step ", done,
+            "; try a lower train.learning_rate or more train.warmup");
+  }
+
+  // What `auto` has found: a whole number for each schedule of the run, short and good enough.
+  std::string searched_order() const {
+    const Schedule last = lowered_schedule(
+        pipeline_.layout(), parts(samples_.fewest_rows(), config_.train.microbatch), true);
+    return cat("order ", keyed(0, to_csv(pipeline_.layout().found->schedule)), " ",
+               keyed(0, to_csv(last)), ", found by pipeline.schedule 'auto'");
+  }
+
   void finish(const TrainingResult& result, std::int64_t done) {
+    require_finite_weights(done);
     const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
     if (config_.timeline) {
       const Timeline timeline = gather_timeline(transport_, events_, pipeline_.layout().schedule);
@@ -296,25 +321,29 @@ class Run {
 
 void require_trainable(const Config& config) {
   const Layout layout = layout_of(config);
+  require_memory_for_weights(layout);
   const Schedule schedule =
       lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
   if (!is_asynchronous(schedule)) return;
   const std::string what = cat("pipeline.schedule '", layout.schedule, "' is asynchronous");
-  check_usage(config.train.clip == 0, what,
-              ": there is no norm of all gradients to clip by; set train.clip = 0");
-  check_usage(config.train.precision != "fp16", what,
-              ": there is no step to leave out where fp16 overflows; set train.precision = "
-              "\"bf16\"");
-  check_usage(!config.model.tied, what,
-              ", and the owners of tied embeddings would drift apart; set model.tied = false");
-  for (int stage = 0; stage < layout.stages(); ++stage)
-    check_usage(layout.placement.replicas(stage) == 1, what,
-                ", and trains without replicas; set pipeline.replicas = 1");
+  const bool copies = std::ranges::any_of(layout.placement.owners,
+                                          [](const auto& owners) { return owners.size() > 1; });
+  Faults faults;
+  faults.check(config.train.clip == 0, what,
+               ": there is no norm of all gradients to clip by; set train.clip = 0");
+  faults.check(config.train.precision != "fp16", what,
+               ": there is no step to leave out where fp16 overflows; set train.precision = "
+               "\"bf16\"");
+  faults.check(!config.model.tied, what,
+               ", and the owners of tied embeddings would drift apart; set model.tied = false");
+  faults.check(!copies, what, ", and trains without replicas; set pipeline.replicas = 1");
+  faults.require_none();
 }
 
 Layout layout_of(const Config& config) {
   return make_layout({.model = gpt(config.model),
                       .schedule = config.pipeline.schedule,
+                      .microbatches = static_cast<int>(config.train.microbatches),
                       .ranks = config.pipeline.ranks,
                       .stages_per_rank = config.pipeline.stages_per_rank,
                       .replicas = config.pipeline.replicas,

@@ -21,8 +21,9 @@ namespace headrace {
 
 struct TrainingHooks {
   Console* console = nullptr;  // on rank 0; null: nothing is shown
-  std::function<bool()>
-      stop_requested;  // asked before every step; any rank's yes ends the run after it
+  // Asked before every step; any rank's yes ends the run after it.
+  std::function<bool()> stop_requested;
+  // Steps are counted from 0 here.
   std::function<void(std::int64_t step, const Action&)> on_action;    // before each action
   std::function<void()> on_evaluation;                                // before each evaluation
   std::function<void(std::int64_t step, Pipeline&)> after_gradients;  // before each update

@@ -1,5 +1,6 @@
 #include "headrace/train/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -8,11 +9,13 @@
 namespace headrace {
 
 double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t steps) {
-  const auto at = static_cast<double>(step);
-  const auto warmup = static_cast<double>(config.warmup);
-  if (step < config.warmup) return config.learning_rate * (at + 1) / warmup;
-  if (config.decay == "constant" || steps <= config.warmup) return config.learning_rate;
-  const double done = (at - warmup) / (static_cast<double>(steps) - warmup);
+  const std::int64_t peak =
+      std::max<std::int64_t>(config.warmup, 1) - 1;  // the step that has all of it
+  const std::int64_t last = steps - 1;
+  if (step < peak)
+    return config.learning_rate * static_cast<double>(step + 1) / static_cast<double>(peak + 1);
+  if (config.decay == "constant" || last <= peak) return config.learning_rate;
+  const double done = static_cast<double>(step - peak) / static_cast<double>(last - peak);
   const double share = 0.5 * (1 + std::cos(std::numbers::pi * done));
   return config.minimum_learning_rate +
          share * (config.learning_rate - config.minimum_learning_rate);

@@ -12,7 +12,9 @@
 
 namespace headrace {
 
-// Linear warm-up from 0, then the decay, at step `step` (from 0) of `steps`.
+// At step `step` (from 0) of `steps`. It climbs linearly from 0, which no step has, to
+// config.learning_rate at the last step of the warm-up, or without one at the first step; from there
+// half a cosine leads to config.minimum_learning_rate at the last step of all.
 double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t steps);
 
 class Optimizer {

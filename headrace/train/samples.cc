@@ -19,6 +19,12 @@ std::shared_ptr<const TokenFile> open_tokens(const DataConfig& config) {
   return tokens_from_text(config.text, *make_tokenizer(config.tokenizer), config.cache);
 }
 
+// What the user has named: of a text, not the file of its tokens in the cache.
+std::string source_of(const DataConfig& config) {
+  return config.tokens.empty() ? "data.text (" + join_text(config.text, ", ") + ")"
+                               : "data.tokens " + config.tokens;
+}
+
 }  // namespace
 
 Samples::Samples(const Config& config)
@@ -27,6 +33,9 @@ Samples::Samples(const Config& config)
   const std::int64_t tokens = file_->size();
   const auto kept = static_cast<std::int64_t>(static_cast<double>(tokens) * config.data.validation);
   const int context = config.model.context;
+  check(tokens - kept > context, source_of(config.data), " has ", tokens, " tokens, of which ",
+        tokens - kept, " are for training, and a sample takes model.context + 1 = ", context + 1,
+        "; give more text, or a smaller context");
   training_.emplace(file_, 0, tokens - kept, context, config.train.seed);
   if (config.data.validation > 0) {
     check(kept > context, "data.validation keeps ", kept, " of ", tokens,

@@ -1,9 +1,8 @@
 // The data of a run: which samples each step takes, and what is kept for validation.
 //
 //   const Samples samples(config);
-//   samples.steps();                        // of the whole run
-//   Batch batch = samples.of_step(12);      // the same on every rank; fewer rows where an epoch
-//   ends
+//   samples.steps();                     // of the whole run
+//   Batch batch = samples.of_step(12);   // the same on every rank; fewer rows at an epoch's end
 #pragma once
 
 #include <cstdint>

@@ -76,6 +76,18 @@ std::string versions_text(const Layout& layout, int microbatches) {
   return text;
 }
 
+// Of `auto`: what the search is compared with, as nobody has measured anything yet.
+std::string found_text(const Layout& layout) {
+  if (!layout.found) return "";
+  const Found& found = *layout.found;
+  std::string text = "# schedule auto: the best found by the layers' estimated costs";
+  if (!found.fixed.empty())
+    text +=
+        cat("; on paper a step takes ", fixed_text(100 * found.makespan / found.fixed_makespan, 1),
+            "% of its time with ", found.fixed, ", the best of those with a name");
+  return text + "\n";
+}
+
 }  // namespace
 
 double flops_per_token(const Layout& layout, int context) {
@@ -105,7 +117,7 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
          << layout.placement.ranks
          << ") leave ranks idle; raise train.microbatches if memory allows\n";
   }
-  text << versions_text(layout, static_cast<int>(train.microbatches));
+  text << found_text(layout) << versions_text(layout, static_cast<int>(train.microbatches));
   Table table({{"stage"},
                {"rank"},
                {"layers"},

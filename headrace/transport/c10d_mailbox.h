@@ -1,8 +1,8 @@
 // Small messages between processes of one host go through memory that both have mapped: a copy,
 // where a socket costs both sides system calls and the waking of threads.
 //
-//   Mailboxes boxes(rank, size);           // memory of this rank's, a ring for each peer and
-//   channel boxes.attach(peer, peers_address);     // and the rings that a peer keeps for this rank
+//   Mailboxes boxes(rank, size);         // memory of this rank's: a ring for each peer and channel
+//   boxes.attach(peer, peers_address);   // and the rings that a peer keeps for this rank
 //   boxes.to(peer, channel).try_put(bytes);
 //   boxes.from(peer, channel).take(10ms);
 //

@@ -16,8 +16,9 @@ namespace headrace {
 
 // For tests of what a real network does.
 struct LocalOptions {
-  double delay = 0;  // seconds until a message is copied and handed over; a sender that writes into
-                     // its tensors meanwhile is found out
+  // Seconds until a message is copied and handed over; a sender that writes into its tensors
+  // meanwhile is found out.
+  double delay = 0;
   bool capacity_zero = false;  // send() blocks until the peer has posted its receive
 };
 

@@ -33,7 +33,7 @@ std::string to_string(const Label& label) {
   if (label.stage >= 0) text += cat(" of stage ", label.stage);
   if (label.microbatch >= 0)
     text += cat(channel_of(label.purpose) == 0 ? ", microbatch " : ", group ", label.microbatch);
-  return text + cat(", step ", label.step);
+  return label.step < 0 ? text : text + cat(", step ", label.step + 1);
 }
 
 }  // namespace headrace

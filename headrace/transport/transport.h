@@ -51,7 +51,8 @@ constexpr std::size_t channel_of(Purpose purpose) {
 }
 
 // What a message is. The stage is the sender's; on the second channel there is none, and
-// `microbatch` is the number of a group of shared parameters.
+// `microbatch` is the number of a group of shared parameters. Steps are counted from 0 here, and
+// from 1 in texts; below 0 are messages outside of any step.
 struct Label {
   Purpose purpose = Purpose::Collect;
   std::int64_t step = 0;
@@ -92,8 +93,8 @@ class Arrival {
 struct Failure {
   int rank = -1;  // whose failure it is: the one at fault, where that is known
   std::string what;
-  bool reported_here = true;  // true on exactly one rank, as far as ranks can still talk: the one
-                              // that tells the user
+  // True on exactly one rank, as far as ranks can still talk: the one that tells the user.
+  bool reported_here = true;
 };
 
 class Transport {

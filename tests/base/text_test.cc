@@ -33,6 +33,8 @@ TEST(Text, RefusesWhatIsNoNumberAndQuotesIt) {
   EXPECT_THROW(parse_list("2,4x", "ranks"), UsageError);
   EXPECT_THROW(parse_integer("3.5", "x"), UsageError);
   EXPECT_THROW(parse_number("", "x"), UsageError);
+  for (const char* text : {"nan", "inf", "-inf", "1e999"})
+    EXPECT_THROW(parse_number(text, "x"), UsageError) << text;
 }
 
 TEST(Text, WritesUnits) {

@@ -33,10 +33,11 @@ class Cli : public testing::Test {
   }
   ~Cli() override { std::filesystem::remove_all(folder_); }
 
-  Outcome run(const std::string& arguments) const {
+  Outcome run(const std::string& arguments, const std::string& before = "") const {
     Outcome outcome;
     const std::string errors = path("errors");
-    const std::string command = std::string(HEADRACE_PROGRAM) + " " + arguments + " 2>" + errors;
+    const std::string command =
+        before + std::string(HEADRACE_PROGRAM) + " " + arguments + " 2>" + errors;
     std::FILE* pipe = popen(command.c_str(), "r");
     std::array<char, 4096> buffer{};
     while (const std::size_t read = std::fread(buffer.data(), 1, buffer.size(), pipe))
@@ -152,7 +153,22 @@ TEST_F(Cli, WrongCommandLinesEndWithTwoAndAnAnswer) {
            {"show 1f1b --ranks x", "--ranks is 'x'"},
            {"simulate", "schedule is required"},
            {"simulate 1f1b --costs 1,2", "three numbers"},
-           {"simulate 1f1b --costs 1,-2,1", "must be 0 or more"},
+           {"simulate 1f1b --costs 1,-2,1", "--costs 1,-2,1: -2 is no time; it must be 0 or more"},
+           {"simulate 1f1b --costs nan,1,1",
+            "--costs nan,1,1: number 1 is 'nan'; it must be a fin"},
+           {"simulate 1f1b --costs 1,inf,1",
+            "--costs 1,inf,1: number 2 is 'inf'; it must be a fin"},
+           {"simulate 1f1b --costs 1,,1", "--costs 1,,1: number 2 is missing"},
+           {"simulate 1f1b --costs 1,2,", "--costs 1,2,: number 3 is missing"},
+           {"simulate 1f1b --costs 1,x,1", "--costs 1,x,1: number 2 is 'x'"},
+           {"export 1f1b --costs -1,1,1", "--costs -1,1,1: -1 is no time"},
+           {"simulate 1f1b --latency nan", "cost latency is nan"},
+           {"simulate 1f1b --activation-memory 1,nan,0", "number 2 is 'nan'"},
+           {"simulate zb-auto --memory-limit nan", "--memory-limit nan: number 1 is 'nan'"},
+           {"show foo",
+            "v-adaptive, 1f1b-v, gis, dualpipe, dualpipe-v, chimera, seq1f1b, "
+            "pipedream, pipedream-2bw, auto"},
+           {"show auot", "did you mean 'auto'?"},
            {"simulate 1f1b --format xml", "text, md, csv or json"},
            {"simulate 1f1b --bandwidth 5", "--message-bytes"},
            {"simulate gpipe --stages-per-rank 2", "one stage"}}) {
@@ -162,6 +178,34 @@ TEST_F(Cli, WrongCommandLinesEndWithTwoAndAnAnswer) {
     EXPECT_THAT(outcome.err, HasSubstr(answer)) << arguments;
     EXPECT_EQ(outcome.out, "") << arguments;
   }
+}
+
+// Not by the killer of processes, nor as "std::bad_alloc".
+TEST_F(Cli, SizesThatCannotFitAreRefusedAtOnce) {
+  for (const std::string command : {"show", "simulate", "export"}) {
+    const Outcome outcome = run(command + " 1f1b --ranks 10000000 --microbatches 100000000");
+    EXPECT_EQ(outcome.code, 2) << command;
+    EXPECT_THAT(outcome.err,
+                StartsWith("error: 1f1b with ranks 10000000, microbatches 100000000 has at least "
+                           "2,000,000,000,000,000 actions of 16 bytes on 10,000,000 stages: "
+                           "29103.8 TiB, and "));
+  }
+  // Among others it is left out, as sizes that a schedule does not take are.
+  const Outcome swept = run("simulate 1f1b --ranks 4 --microbatches 8,2000000000");
+  EXPECT_EQ(swept.code, 0);
+  EXPECT_THAT(swept.err,
+              HasSubstr("left out: 1f1b with ranks 4, microbatches 2000000000 has at least"));
+}
+
+TEST_F(Cli, MemoryThatRunsOutIsNamed) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "its shadow memory alone is larger than the limit";
+#endif
+  // So much address space that the schedule fits, and its simulation does not.
+  const Outcome outcome = run("simulate 1f1b --ranks 64 --microbatches 20000", "ulimit -v 150000;");
+  EXPECT_EQ(outcome.code, 2) << outcome.err;
+  EXPECT_THAT(outcome.err, StartsWith("error: simulating 1f1b with 2,560,000 actions: "));
+  EXPECT_THAT(outcome.err, HasSubstr("the limit on this process's address space has "));
 }
 
 TEST_F(Cli, HelpAndVersion) {

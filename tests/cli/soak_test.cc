@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include "tests/cli/tiny_run.h"
+#include "tests/schedule_lists.h"
 
 namespace headrace {
 namespace {
@@ -29,24 +30,7 @@ TEST_P(Soak, EveryStepIsThatOfOneProcess) {
   EXPECT_EQ(metrics("three"), metrics("one"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Synchronous,
-                         Soak,
-                         testing::Values("gpipe",
-                                         "1f1b",
-                                         "eager-1f1b",
-                                         "interleaved",
-                                         "bfs",
-                                         "zb-h1",
-                                         "zb-h2",
-                                         "zb-auto",
-                                         "zb-v",
-                                         "v-half",
-                                         "v-min",
-                                         "v-adaptive",
-                                         "1f1b-v",
-                                         "gis",
-                                         "dualpipe-v"),
-                         name_of);
+INSTANTIATE_TEST_SUITE_P(Synchronous, Soak, testing::ValuesIn(schedules_of_one_copy()), name_of);
 
 class SoakAsynchronous : public Soak {};
 
@@ -65,7 +49,7 @@ TEST_P(SoakAsynchronous, Learns) {
 
 INSTANTIATE_TEST_SUITE_P(Asynchronous,
                          SoakAsynchronous,
-                         testing::Values("pipedream", "pipedream-2bw"),
+                         testing::ValuesIn(asynchronous_schedules()),
                          name_of);
 
 }  // namespace

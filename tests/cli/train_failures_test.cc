@@ -147,6 +147,64 @@ INSTANTIATE_TEST_SUITE_P(
         Slip{"[train]", "[trian]", "a.toml:12: unknown section [trian]; did you mean [train]?"},
         Slip{"batch = 24\n", "\n", "only one is given"}));
 
+TEST_F(TrainFailures, AllMistakesAreToldAtOnce) {
+  write("a.toml", replaced(replaced(kConfig, "microbatches = 3", "microbatchs = 3"), "heads = 4",
+                           "heads = \"four\""));
+  const Outcome file = train("--set train.sede=3");
+  EXPECT_EQ(file.code, 2);
+  EXPECT_THAT(lines_of(file.err),
+              testing::ElementsAre("error: 3 faults:", StartsWith("  a.toml:4: heads in [model]"),
+                                   StartsWith("  a.toml:15: unknown key 'microbatchs'"),
+                                   StartsWith("  --set train.sede: unknown key")));
+  write("a.toml", kConfig);
+  const Outcome values = train(
+      "--set model.heads=5 --set train.batch=25 --ranks 3 "
+      "--set pipeline.balance=[2,1] --set train.loss_scale=3");
+  EXPECT_EQ(values.code, 2);
+  EXPECT_THAT(lines_of(values.err),
+              testing::ElementsAre("error: 5 faults:", HasSubstr("train.batch is 25"),
+                                   HasSubstr("train.loss_scale"), HasSubstr("model.width is 32"),
+                                   HasSubstr("pipeline.balance has 3 blocks"),
+                                   HasSubstr("pipeline.balance makes 2 stages")));
+}
+
+TEST_F(TrainFailures, SizesThatCannotFitAreRefusedAtOnce) {
+  const Outcome layers = train("--set model.layers=2000000000");
+  EXPECT_EQ(layers.code, 2);
+  expect_one_error(layers.err, HasSubstr("model.layers 2000000000 are too many to describe: "));
+  const Outcome width = train("--set model.width=2000000000 --set model.heads=1");
+  EXPECT_EQ(width.code, 2);
+  expect_one_error(width.err, HasSubstr("parameters, and a gradient of each: "));
+  const Outcome microbatches =
+      train("--microbatches 2000000000 --set train.microbatch=1 --set train.batch=2000000000");
+  EXPECT_EQ(microbatches.code, 2);
+  expect_one_error(microbatches.err, HasSubstr("actions of 16 bytes on 2 stages: "));
+}
+
+// The last update has no later step that would find its gradients out.
+TEST_F(TrainFailures, WhatIsNotFiniteAfterTheLastStepIsNamed) {
+  const std::string sgd = "--steps 1 --set train.optimizer=sgd --set train.learning_rate=";
+  const Outcome loss = train(sgd + "1e30");
+  EXPECT_EQ(loss.code, 1);
+  expect_one_error(loss.err, HasSubstr("the validation loss is nan after step 1; try a lower "
+                                       "train.learning_rate"));
+  EXPECT_THAT(loss.out, Not(HasSubstr("loss nan")));
+  const Outcome weights = train(sgd + "1e300 --set data.validation=0");
+  EXPECT_EQ(weights.code, 1);
+  expect_one_error(weights.err,
+                   AllOf(HasSubstr("the weights "), HasSubstr(" are not finite after step 1;")));
+}
+
+TEST_F(TrainFailures, ATextThatIsTooShortIsNamedByItsSetting) {
+  write("a.txt", "To be, or not to");
+  const Outcome run = train("--set data.validation=0");
+  EXPECT_EQ(run.code, 1);
+  expect_one_error(run.err,
+                   HasSubstr("data.text (a.txt) has 16 tokens, of which 16 are for training, "
+                             "and a sample takes model.context + 1 = 17"));
+  EXPECT_THAT(run.err, Not(HasSubstr(".tokens")));
+}
+
 TEST_F(TrainFailures, AWorldThatDoesNotFitIsToldOnce) {
   const int port = free_port();
   for (const int r : {0, 1, 7}) {

@@ -16,8 +16,8 @@
 #include "headrace/base/keyed.h"
 #include "headrace/plan/random.h"
 #include "headrace/runtime/layout.h"
-#include "headrace/schedule/generators.h"
 #include "tests/runtime/one_process.h"
+#include "tests/schedule_lists.h"
 
 namespace headrace {
 namespace {
@@ -41,17 +41,6 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
              << testing::PrintToString(options.recompute) << (sharded ? ", sharded" : "");
 }
 
-// All that training runs and that update after the last microbatch: a new one is drawn as well.
-std::vector<std::string> synchronous_schedules() {
-  std::vector<std::string> names;
-  for (const Generator& generator : generators()) {
-    const Schedule schedule = generator.make({.ranks = 2, .microbatches = 8});
-    if (schedule.sequence_splits == 1 && !is_asynchronous(schedule))
-      names.push_back(generator.name);
-  }
-  return names;
-}
-
 class Draw {
  public:
   explicit Draw(std::uint64_t seed) : random_(seed) {}
@@ -61,7 +50,7 @@ class Draw {
     options.schedule = schedule;
     const bool both_ends = schedule == "dualpipe" || schedule == "chimera";  // even ranks alone
     options.ranks = both_ends ? 2 * between(1, 2) : between(1, 4);
-    if (schedule == "interleaved" || schedule == "bfs" || schedule == "gis")
+    if (schedule == "interleaved" || schedule == "bfs" || schedule == "gis" || schedule == "auto")
       options.stages_per_rank = between(1, 3);
     options.replicas = replicas(schedule, options.ranks);
     Case c{.microbatches = between(1, 12),
@@ -75,6 +64,7 @@ class Draw {
     }
     c.last_rows = between(1, static_cast<int>(c.rows));
     options.model = model_of(c);
+    options.microbatches = c.microbatches;
     return {c, std::move(options), heads()};
   }
 
@@ -95,6 +85,7 @@ class Draw {
 
   // One number for all stages or, where the schedule takes it, one each.
   std::vector<int> replicas(const std::string& schedule, int ranks) {
+    if (schedule == "auto") return {1};
     if (heads() || (schedule != "1f1b" && schedule != "gpipe"))
       return {between(1, kMostRanks / ranks)};
     std::vector<int> each(static_cast<std::size_t>(ranks), 1);
@@ -112,7 +103,9 @@ TEST(DrawnShapes, AreTheSameAsOneProcess) {
   const int seed =
       GTEST_FLAG_GET(random_seed) == 0 ? 0 : testing::UnitTest::GetInstance()->random_seed();
   int run = 0, refused = 0;
-  for (const std::string& schedule : synchronous_schedules()) {
+  std::vector<std::string> schedules = schedules_of_one_copy();
+  for (const std::string& name : schedules_of_several_copies()) schedules.push_back(name);
+  for (const std::string& schedule : schedules) {
     for (int draws = 0, runs = 0; runs < kRuns; ++draws) {
       ASSERT_LT(draws, 100) << schedule << " refuses almost every shape";
       Draw draw(keyed(static_cast<std::uint64_t>(seed), schedule, draws));

@@ -168,10 +168,9 @@ std::vector<int> replicas_of_layers(const Layout& layout) {
   return replicas;
 }
 
-Outcome pipelined(const Case& c,
-                  const LayoutOptions& options,
-                  bool sharded,
-                  const LocalOptions& local) {
+Outcome pipelined(const Case& c, LayoutOptions options, bool sharded, const LocalOptions& local) {
+  options.model = model_of(c);
+  options.microbatches = c.microbatches;
   Outcome outcome;
   outcome.gradients.resize(kSteps);
   std::mutex mutex;
@@ -217,7 +216,6 @@ Outcome pipelined(const Case& c,
                   bool recompute,
                   const LocalOptions& local) {
   LayoutOptions options;
-  options.model = model_of(c);
   options.schedule = schedule;
   options.ranks = ranks;
   if (recompute) options.recompute = {-1};

@@ -47,8 +47,9 @@ Outcome one_process(const Case& c, std::vector<int> replicas = {});
 // Those of a layout, as one_process wants them.
 std::vector<int> replicas_of_layers(const Layout& layout);
 
+// Its `model` and `microbatches` are those of the case.
 Outcome pipelined(const Case& c,
-                  const LayoutOptions& options,
+                  LayoutOptions options,
                   bool sharded,
                   const LocalOptions& local = {});
 Outcome pipelined(const Case& c,

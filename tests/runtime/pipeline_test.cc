@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -88,7 +89,7 @@ TEST(Pipeline, NamesTheParameterWhereTheNormIsNotFinite) {
     });
     ASSERT_EQ(texts.size(), 4U);
     for (const auto& [rank, text] : texts) {
-      EXPECT_THAT(text, AllOf(HasSubstr("step 0"), HasSubstr("first in "),
+      EXPECT_THAT(text, AllOf(HasSubstr("at step 1 "), HasSubstr("first in "),
                               HasSubstr("nothing was updated")));
       EXPECT_EQ(text, texts[0]) << "rank " << rank;
     }
@@ -150,8 +151,21 @@ TEST(Pipeline, AFailedActionNamesRankStageStepAndAction) {
       pipeline.train(w);
     });
   });
-  EXPECT_THAT(text, AllOf(HasSubstr("rank 2 (stage 2)"), HasSubstr("step 7"), HasSubstr("2F2"),
-                          HasSubstr("the disk is gone")));
+  EXPECT_THAT(text,
+              AllOf(HasSubstr("rank 2 (stage 2)"), HasSubstr(", step 8, 2F2: the disk is gone")));
+}
+
+// Eight steps are done then.
+TEST(Pipeline, AFailedEvaluationNamesTheStepBeforeIt) {
+  const std::string text = failure_of([] {
+    run_ranks(2, [](Transport& transport) {
+      Pipeline pipeline(layout(2), transport, {.seed = 1});
+      Work w = work(8, 4);
+      w.targets = [](int) -> Tensor { throw std::bad_alloc(); };
+      pipeline.evaluate(w);
+    });
+  });
+  EXPECT_THAT(text, HasSubstr("rank 1 (stage 1), evaluation after step 8, 1F0: memory ran out"));
 }
 
 // The most microbatches that each stage holds: what the checker says of the schedule, P − s for

@@ -8,7 +8,10 @@
 
 #include <gtest/gtest.h>
 
+#include "headrace/plan/search.h"
+#include "headrace/runtime/layout.h"
 #include "tests/runtime/one_process.h"
+#include "tests/schedule_lists.h"
 
 namespace headrace {
 namespace {
@@ -46,7 +49,7 @@ INSTANTIATE_TEST_SUITE_P(Grid,
                                   (std::get<4>(param_info.param) > 0 ? "_dropout" : "");
                          });
 
-// Every other synchronous schedule with one replica a stage, split backwards among them.
+// Every synchronous schedule with one copy of the weights, split backwards among them.
 class EverySchedule : public ::testing::TestWithParam<std::tuple<std::string, int, int>> {};
 
 TEST_P(EverySchedule, ToTheBit) {
@@ -58,18 +61,7 @@ TEST_P(EverySchedule, ToTheBit) {
 
 INSTANTIATE_TEST_SUITE_P(Grid,
                          EverySchedule,
-                         ::testing::Combine(::testing::Values("eager-1f1b",
-                                                              "interleaved",
-                                                              "bfs",
-                                                              "zb-h1",
-                                                              "zb-h2",
-                                                              "zb-auto",
-                                                              "zb-v",
-                                                              "v-half",
-                                                              "v-min",
-                                                              "1f1b-v",
-                                                              "gis",
-                                                              "dualpipe-v"),
+                         ::testing::Combine(::testing::ValuesIn(schedules_of_one_copy()),
                                             ::testing::Values(2, 3),
                                             ::testing::Values(6, 12)),
                          [](const auto& param_info) {
@@ -79,6 +71,43 @@ INSTANTIATE_TEST_SUITE_P(Grid,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return "s_" + name;
                          });
+
+// Whoever adds a schedule need not add it here.
+TEST(ScheduleLists, HoldWhatHasAName) {
+  const std::vector<std::string> one = schedules_of_one_copy();
+  const std::vector<std::string> several = schedules_of_several_copies();
+  for (const char* name : {"1f1b", "v-adaptive", "dualpipe-v", "auto"})
+    EXPECT_EQ(std::count(one.begin(), one.end(), name), 1) << name;
+  EXPECT_EQ(several, (std::vector<std::string>{"dualpipe", "chimera"}));
+  const std::vector<std::string> asynchronous = asynchronous_schedules();
+  EXPECT_EQ(asynchronous, (std::vector<std::string>{"pipedream", "pipedream-2bw"}));
+  // seq1f1b is none of these.
+  EXPECT_EQ(one.size() + several.size() + asynchronous.size() + 1, named_schedules().size());
+}
+
+// What is searched for one number of microbatches is run with another, as an epoch's last batch.
+TEST(Searched, OverSeveralStagesARankAndWithAnotherNumberOfMicrobatches) {
+  torch::set_num_threads(1);
+  for (const int stages_per_rank : {1, 2, 3}) {
+    SCOPED_TRACE(stages_per_rank);
+    const Case c{8, true, 0.1, 0.05};
+    LayoutOptions options;
+    options.schedule = "auto";
+    options.ranks = 2;
+    options.stages_per_rank = stages_per_rank;
+    expect_same(pipelined(c, options, false), one_process(c));
+    options.model = model_of(c);
+    options.microbatches = 8;
+    const Layout layout = make_layout(options);
+    EXPECT_EQ(layout.placement.stages(), 2 * stages_per_rank);
+    EXPECT_LE(layout.found->makespan, layout.found->fixed_makespan * (1 + 1e-9));
+    for (const int microbatches : {1, 3, 8}) {
+      const Schedule schedule = lowered_schedule(layout, microbatches, true);
+      EXPECT_EQ(schedule.microbatches, microbatches);
+      EXPECT_EQ(schedule.placement, layout.placement);
+    }
+  }
+}
 
 // Replicas: pipelines beside one another, stages with replicas of their own, schedules that keep
 // two copies of the weights; the optimizer whole or sharded.

@@ -59,6 +59,25 @@ TEST(Csv, InfersReplicasAndLeavesAMisplacedActionMisplaced) {
             linear_placement(3));
 }
 
+TEST(Csv, MayBeginWithAByteOrderMarkAndEndInBlankLines) {
+  const std::string text = "0F0,0B0\n1F0,1B0\n";
+  EXPECT_EQ(to_csv(parse_csv("\xEF\xBB\xBF" + text, "spreadsheet's.csv")), text);
+  EXPECT_EQ(to_csv(parse_csv(text + "\r\n  \n\n", "editor's.csv")), text);
+}
+
+TEST(Csv, AnEmptyLineIsNoRankThatIdles) {
+  for (const char* blank : {"\n", "\r\n", "  \n"})
+    EXPECT_THAT([&] { parse_csv(std::string("0F0,0B0\n") + blank + "1F0,1B0\n", "mine.csv"); },
+                ThrowsMessage<Error>(HasSubstr("mine.csv: line 2 is empty")));
+  EXPECT_THAT([] { parse_csv("\n0F0,0B0\n", "mine.csv"); },
+              ThrowsMessage<Error>(HasSubstr("mine.csv: line 1 is empty")));
+  for (const std::string text : {"0F0,0B0\n,\n1F0,1B0\n", "0F0,0B0\n1F0,1B0\n,\n"}) {
+    const Schedule idle = parse_csv(text, "idle.csv");
+    EXPECT_EQ(idle.placement.ranks, 3);
+    EXPECT_EQ(to_csv(idle), text);
+  }
+}
+
 TEST(Csv, ErrorsNameRowAndCell) {
   EXPECT_THAT([] { parse_csv("0F0,0B0\n1F0,,1BW0\n", "mine.csv"); },
               ThrowsMessage<Error>(HasSubstr("mine.csv: row 2 (rank 1), cell 3: '1BW0'")));

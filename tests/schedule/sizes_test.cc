@@ -91,6 +91,26 @@ TEST(Grid, OfGroups) {
                      {.ranks = ranks, .microbatches = microbatches, .sequence_splits = splits});
 }
 
+// Before anything is allocated; the products of these sizes are beyond int, and beyond 64 bits.
+TEST_P(Sizes, ThatCannotFitAreRefusedWithTheArithmetic) {
+  using testing::AllOf;
+  using testing::HasSubstr;
+  using testing::ThrowsMessage;
+  const int many = 2'000'000'000;
+  EXPECT_THAT([&] { generate(GetParam(), {.ranks = 1'000'000, .microbatches = 2'000'000}); },
+              ThrowsMessage<UsageError>(AllOf(
+                  HasSubstr(GetParam() + " with ranks 1000000, microbatches 2000000 has at least "
+                                         "4,000,000,000,000 actions of 16 bytes on 1,000,000 stages"
+                                         ": 58.2 TiB, and "),
+                  HasSubstr(" left; choose smaller sizes"))));
+  for (const GeneratorOptions& sizes :
+       {GeneratorOptions{.ranks = many, .microbatches = 2},
+        GeneratorOptions{.ranks = 2, .microbatches = many},
+        GeneratorOptions{
+            .ranks = many, .microbatches = many, .stages_per_rank = many, .sequence_splits = many}})
+    EXPECT_THROW(generate(GetParam(), sizes), UsageError);
+}
+
 TEST(Grid, RefusalsNameWhatWorks) {
   using testing::HasSubstr;
   using testing::ThrowsMessage;

@@ -258,6 +258,37 @@ TEST(ConfigResolve, Refusals) {
   EXPECT_THAT(usage_error([&] { resolve(config); }), HasSubstr("no data is given"));
 }
 
+TEST(ConfigResolve, AllThatIsWrongIsToldAtOnce) {
+  EXPECT_THAT(
+      [] {
+        resolved({"model.width=100", "model.heads=6", "train.minimum_learning_rate=1",
+                  "pipeline.balance=[3, 4]", "train.microbatches=3"});
+      },
+      testing::ThrowsMessage<UsageError>(AllOf(testing::StartsWith("4 faults:\n  train.batch is 8"),
+                                               HasSubstr("\n  train.minimum_learning_rate is 1"),
+                                               HasSubstr("\n  model.width is 100"),
+                                               HasSubstr("\n  pipeline.balance has 7"))));
+  Config config = resolved();
+  config.train.beta1 = 1.5;
+  config.model.heads = 0;
+  EXPECT_THAT([&] { resolve(config); }, testing::ThrowsMessage<UsageError>(AllOf(
+                                            HasSubstr("2 faults:"), HasSubstr("beta1 in [train]"),
+                                            HasSubstr("heads in [model]"))));
+  EXPECT_THAT([] { parse_config("[model]\nlayer = 2\nwidht = 3\n[dat]\n", "a.toml", {"x=1"}); },
+              testing::ThrowsMessage<UsageError>(AllOf(
+                  testing::StartsWith("4 faults:\n"), HasSubstr("a.toml:2: unknown key 'layer'"),
+                  HasSubstr("a.toml:3: unknown key 'widht'"),
+                  HasSubstr("a.toml:4: unknown section [dat]"), HasSubstr("--set x: "))));
+}
+
+TEST(ConfigResolve, CountsStayCountable) {
+  EXPECT_THAT(resolve_error({"train.batch=6000000000", "train.microbatches=3000000000"}),
+              HasSubstr("train.microbatches is 3000000000; it can be at most 2147483647"));
+  EXPECT_THAT(resolve_error({"train.batch=4611686018427387904", "train.microbatches=1",
+                             "train.microbatch=4611686018427387904"}),
+              HasSubstr("tokens are too many"));
+}
+
 TEST(ConfigResolve, TheBalanceGivesTheRanks) {
   EXPECT_EQ(resolved({"pipeline.balance=[1, 2, 3]"}).pipeline.ranks, 3);
   EXPECT_EQ(resolved({"pipeline.balance=[1,2,2,1]", "pipeline.stages_per_rank=2"}).pipeline.ranks,

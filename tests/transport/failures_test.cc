@@ -39,8 +39,8 @@ TEST_P(Failures, WrongLabelGivesBoth) {
       if (transport.rank() == 0) transport.receive(1, label(0))->wait();
     });
   });
-  EXPECT_THAT(error.what(), AllOf(HasSubstr("gradients of stage 1, microbatch 3, step 7"),
-                                  HasSubstr("activations of stage 1, microbatch 2, step 7")));
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("gradients of stage 1, microbatch 3, step 8"),
+                                  HasSubstr("activations of stage 1, microbatch 2, step 8")));
 }
 
 TEST_P(Failures, FirstFailureIsThrownAndEndsTheOthers) {
@@ -114,7 +114,7 @@ TEST_P(Failures, SilentPeer) {
     EXPECT_EQ(error.peer, 1);
     EXPECT_THAT(error.what(), AllOf(HasSubstr("rank 1 (host "),
                                     HasSubstr("sent nothing for 1.0 s: rank 0 waited "
-                                              "for activations of stage 1, microbatch 4, step 7")));
+                                              "for activations of stage 1, microbatch 4, step 8")));
   });
   EXPECT_LT(taken, 8);
 }
@@ -200,7 +200,7 @@ TEST(Blame, EndOfTheChain) {
   EXPECT_EQ(
       at_fault.what,
       "rank 3 (host d) received nothing for 2.5 s: rank 1 waited to send activations of stage "
-      "1, microbatch 1, step 7");
+      "1, microbatch 1, step 8");
 }
 
 TEST(Local, CapacityZeroBlocksUntilTheReceiveIsPosted) {

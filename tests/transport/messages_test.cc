@@ -262,7 +262,7 @@ TEST_P(Messages, LayoutsWithoutADenseFormAreRefused) {
     });
   });
   EXPECT_THAT(error.what(),
-              testing::HasSubstr("tensor 1 of activations of stage 1, microbatch 3, step 7"));
+              testing::HasSubstr("tensor 1 of activations of stage 1, microbatch 3, step 8"));
 }
 
 }  // namespace

@@ -187,7 +187,7 @@ TEST(Processes, OneIsKilled) {
     const std::string report = the_report(play({"kill", victim}, 4, 60), victim, 10);
     EXPECT_THAT(report,
                 AllOf(HasSubstr(cat("rank=", victim)), HasSubstr(cat("rank ", victim, " (host ")),
-                      HasSubstr("is gone"), HasSubstr("step 7")));
+                      HasSubstr("is gone"), HasSubstr("step 8")));
   }
 }
 
@@ -200,7 +200,7 @@ TEST(Processes, OneIsStopped) {
   const std::string report = the_report(play({"stop", 2, 2}, 4, 60), 2, 10);
   EXPECT_THAT(report,
               AllOf(HasSubstr("rank=2"), HasSubstr("rank 2 (host "), HasSubstr("nothing for 2.0 s"),
-                    HasSubstr("does not answer"), HasSubstr("step 7")));
+                    HasSubstr("does not answer"), HasSubstr("step 8")));
 }
 
 TEST(Processes, TheStoresRankIsStopped) {
