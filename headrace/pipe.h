@@ -17,13 +17,30 @@
 // mask, positions) may follow the first input: pipe.step({input, mask}, …). They are cut with it
 // and given to every module whose forward takes more than one tensor, in their order; the first
 // tensor is the one that modules hand on. Those that each microbatch is to get whole are listed in
-// `whole_inputs`; tensors without dimensions are anyway.
+// `whole_inputs`; tensors without dimensions are anyway. A module may write into its input, as in
+// the plain model; an input that wants a gradient is copied first.
 //
-// The modules
-// stay the caller's: they are moved to their devices, trained in place, and gradients are added to
-// their parameters' `.grad`. Modules are called once a microbatch, in ascending order, from the
-// thread of their stage: one that looks at the whole batch (BatchNorm) sees a microbatch, and one
-// that draws from torch's default generator (Dropout) draws in no fixed order among stages.
+// The loss is a mean over rows. Where labels are masked, or rows count unequally, give a sum and
+// what to divide it by, so that the result is that of one process over the whole batch:
+//
+//   pipe.step(input, labels, [](const auto& output, const auto& target) {
+//     return F::cross_entropy(output, target, F::CrossEntropyFuncOptions().reduction(torch::kSum));
+//   }, labels.ne(-100).sum().item<double>());
+//
+// The modules stay the caller's: they are moved to their devices, trained in place, and gradients
+// are added to their parameters' `.grad`. One that stands several times in the model must do so in
+// one stage. Modules are called once a microbatch, in ascending order, from the thread of their
+// stage: one that looks at the whole batch (BatchNorm) sees a microbatch.
+//
+// What a module's forward draws from torch's default generators (Dropout) is keyed by the run, the
+// microbatch and the module: it is the same for every cut and schedule. torch::manual_seed()
+// decides it; the CPU's generator moves on by one draw a run, and not at all where nothing was
+// drawn.
+//
+// Stages in `recompute` run their forward again for the backward, with the same inputs and draws,
+// and their buffers end as after one forward. What a module keeps elsewhere (a counter that is no
+// tensor, a generator of its own) and what it writes past torch's operations cannot be seen: do not
+// recompute it.
 //
 // Not for calls from several threads at once. Throws UsageError where sizes do not fit, Error with
 // the stage, action and cause where a module throws.
@@ -32,6 +49,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,15 +83,21 @@ class Pipe {
   Pipe& operator=(const Pipe&) = delete;
   ~Pipe();
 
-  // Of all stages, in the model's order.
+  // Of all stages, in the model's order, each once.
   std::vector<torch::Tensor> parameters() const;
 
-  // Forward and backward of a whole batch through the schedule. `loss` is a mean over rows; the
-  // result is its mean over the batch. Gradients are added to the parameters'.
-  double step(const torch::Tensor& input, const torch::Tensor& target, const Loss& loss);
+  // Forward and backward of a whole batch through the schedule; the result is the batch's loss.
+  // Without a divisor `loss` is a mean over rows, and each microbatch counts by its rows; labels of
+  // −100 that are spread unevenly, and a mean that is NaN of an output that is not, are refused.
+  // With one `loss` is a sum, to be divided by it. Gradients are added to the parameters'.
+  double step(const torch::Tensor& input,
+              const torch::Tensor& target,
+              const Loss& loss,
+              std::optional<double> divisor = std::nullopt);
   double step(const std::vector<torch::Tensor>& inputs,
               const torch::Tensor& target,
-              const Loss& loss);
+              const Loss& loss,
+              std::optional<double> divisor = std::nullopt);
 
   // The model's output, on the last stage's device. Under torch::NoGradGuard nothing is saved; else
   // backward() may be called on what is made of it, once, before the next forward() or step().

@@ -42,6 +42,7 @@ struct Parameter {
 // What a forward needs to know besides its input.
 struct Context {
   bool training = true;
+  int microbatch = -1;
   // The key of this forward's random draws, already mixed from (run seed, step, microbatch).
   std::uint64_t key = 0;
   // For the last layer: [rows, context] int64, -100 where there is nothing to predict. Undefined:
@@ -69,9 +70,12 @@ class Layer {
   // int64).
   virtual Tensors forward(const Tensors& inputs, const Context& context) = 0;
 
-  // True where the layer leaves its weight gradients to autograd: then a split backward goes
-  // through its stage twice.
-  virtual bool leaves_gradients_to_autograd() const { return false; }
+  // True for what is not ours, a user's module: it leaves its gradients to autograd, so that a
+  // split backward goes through its stage twice; and its forward may write into its inputs, ask
+  // whether they want a gradient, and change its state().
+  virtual bool is_foreign() const { return false; }
+  // Tensors that it keeps from one forward to the next, besides its parameters.
+  virtual std::vector<torch::Tensor> state() const { return {}; }
 
   std::vector<Parameter>& parameters() { return parameters_; }
 

@@ -1,6 +1,7 @@
 // A user's own module as a layer: autograd gives its gradients.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -11,17 +12,26 @@
 
 namespace headrace {
 
+// What a module is told of its place in a model.
+struct ModulePlace {
+  torch::Device device = torch::kCPU;  // where it must be; inputs are brought there
+  int index = 0;                       // keys its draws, so that they do not depend on the cut
+  std::atomic<bool>* drew = nullptr;   // set where a forward draws anything; may be null
+};
+
 // The first tensor goes through the module. The others are side inputs: a module whose forward
 // takes n tensors is given the first n − 1 of them (n at most kModuleTensors), and all go on to the
-// next layer as they came. Inputs are brought to `device`, where the module must be.
+// next layer as they came. Its draws from torch's default generators are keyed by the context's key
+// and its index (draws.h).
 constexpr std::size_t kModuleTensors = 4;
-std::unique_ptr<Layer> module_layer(torch::nn::AnyModule module, torch::Device device);
+std::unique_ptr<Layer> module_layer(torch::nn::AnyModule module, const ModulePlace& place);
 
-// (output of the model, targets) → a scalar that is a mean over their rows.
+// (output of the model, targets) → a scalar: a mean over their rows, or a sum.
 using LossFunction = std::function<torch::Tensor(const torch::Tensor&, const torch::Tensor&)>;
 
-// The loss as a model's last layer, scaled by the context's loss_scale; gives what it is given
-// where there are no targets. `loss` is looked up at each call: it may change between steps.
-std::unique_ptr<Layer> loss_layer(const LossFunction& loss);
+// The loss as a model's last layer, times the context's loss_scale; gives what it is given where
+// there are no targets. `loss` is looked up at each call: it may change between steps. Its forward
+// throws where the loss is not a number and what it is of is: a mean over nothing.
+std::unique_ptr<Layer> loss_layer(const LossFunction& loss, const ModulePlace& place);
 
 }  // namespace headrace

@@ -79,6 +79,7 @@ void Executor::forward(const Action& action, Event& event) {
   const bool last = s + 1 == placement_.stages();
   Context context;
   context.training = feed_->training;
+  context.microbatch = m;
   context.key = keyed(feed_->key, m);
   context.loss_scale = feed_->loss_scale(m);
   context.gradient_scale = feed_->gradient_scale;

@@ -25,6 +25,20 @@ Tensors as_leaves(const Tensors& inputs) {
   return leaves;
 }
 
+// The same values for a module to write into, as it may between any two modules of a model:
+// autograd allows it neither for a leaf nor for a leaf's view, so they take over a view's history
+// alone.
+Tensors writable(const Tensors& leaves) {
+  Tensors inner;
+  for (const torch::Tensor& leaf : leaves) {
+    inner.push_back(leaf.defined() ? leaf.detach() : leaf);
+    if (leaf.defined() && leaf.requires_grad())
+      torch::autograd::impl::set_gradient_edge(
+          inner.back(), torch::autograd::impl::gradient_edge(leaf.view_as(leaf)));
+  }
+  return inner;
+}
+
 Tensors detached(const Tensors& outputs) {
   Tensors plain;
   for (const torch::Tensor& output : outputs) {
@@ -39,7 +53,7 @@ Tensors detached(const Tensors& outputs) {
 
 Stage::Stage(int index, std::vector<std::unique_ptr<Layer>> layers, Recompute recompute)
     : index_(index), layers_(std::move(layers)), recompute_(recompute) {
-  for (const auto& layer : layers_) twice_ = twice_ || layer->leaves_gradients_to_autograd();
+  for (const auto& layer : layers_) foreign_ = foreign_ || layer->is_foreign();
   for (const torch::Tensor& weight : weights()) device_ = weight.device().type();
 }
 
@@ -66,6 +80,13 @@ Tensors Stage::weights() const {
   Tensors all;
   for (const auto& layer : layers_)
     for (const Parameter& parameter : layer->parameters()) all.push_back(parameter.value);
+  return all;
+}
+
+Tensors Stage::state() const {
+  Tensors all;
+  for (const auto& layer : layers_)
+    for (const torch::Tensor& tensor : layer->state()) all.push_back(tensor);
   return all;
 }
 
@@ -98,7 +119,7 @@ void Stage::next_version(bool keep) {
 Tensors Stage::run(const Tensors& inputs, Context context) {
   context.weight_gradients = &weight_gradients_;
   context.recompute_attention = recompute_ == Recompute::Attention;
-  Tensors values = inputs;
+  Tensors values = foreign_ && context.training ? writable(inputs) : inputs;
   const Autocast autocast(device_, context.precision);
   for (const auto& layer : layers_) values = layer->forward(values, context);
   return values;
@@ -134,30 +155,44 @@ Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& con
     older_.erase(older_.begin(), older_.lower_bound(version));
     if (version != newest_) borrowed.emplace(*this, older_.at(version));
   }
-  if (recompute_ == Recompute::All) {
-    Saved saved;
-    saved.weights = weights();
-    saved.inputs = leaves;
-    saved.context = context;
-    const torch::NoGradGuard no_grad;
-    Tensors outputs = run(leaves, context);
-    // What the graph would have said: floating outputs want a gradient where anything before them
-    // is trained.
-    for (torch::Tensor& output : outputs)
-      if (output.defined() && output.is_floating_point()) output.requires_grad_(true);
-    saved_.emplace(microbatch, std::move(saved));
-    return outputs;
-  }
+  if (recompute_ == Recompute::All) return forward_to_recompute(microbatch, leaves, context);
   const Tensors outputs = run(leaves, context);
   saved_.emplace(microbatch, save(leaves, outputs, context.gradient_scale));
   return detached(outputs);
 }
 
+Tensors Stage::forward_to_recompute(int microbatch, const Tensors& inputs, const Context& context) {
+  Tensors outputs;
+  std::optional<Beginning> beginning;
+  if (foreign_) {
+    // With a graph, which is dropped: a module may ask for it, and kernels are chosen by it.
+    beginning.emplace(index_, inputs, weights(), state());
+    outputs = detached(run(inputs, context));
+  } else {
+    beginning.emplace(index_, inputs, weights());
+    const torch::NoGradGuard no_grad;
+    outputs = run(inputs, context);
+    // What the graph would have said: floating outputs want a gradient where anything before them
+    // is trained.
+    for (torch::Tensor& output : outputs)
+      if (output.defined() && output.is_floating_point()) output.requires_grad_(true);
+  }
+  beginning->settle(outputs);
+  saved_.emplace(microbatch, Saved{.beginning = std::move(beginning), .context = context});
+  return outputs;
+}
+
 Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
-  if (recompute_ == Recompute::All) {
-    const Borrowed borrowed(*this, saved.weights);
-    const Tensors outputs = run(saved.inputs, saved.context);
-    saved = save(saved.inputs, outputs, saved.context.gradient_scale);
+  Contents state;
+  std::optional<Swapped> as_then;  // also through the backward: the graph holds the state itself
+  if (saved.beginning) {
+    const Beginning beginning = *std::exchange(saved.beginning, {});
+    beginning.check_unchanged();
+    state = beginning.state();
+    as_then.emplace(state);
+    const Borrowed borrowed(*this, beginning.weights());
+    saved = save(beginning.inputs(), run(beginning.inputs(), saved.context),
+                 saved.context.gradient_scale);
   }
   torch::autograd::edge_list roots;
   torch::autograd::variable_list gradients;
@@ -170,11 +205,10 @@ Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
   }
   saved.outputs.clear();
   if (roots.empty()) return Tensors(saved.inputs.size());
-  if (twice_ && weight_gradients_.deferring()) return backward_to_inputs(saved, roots, gradients);
-  {
-    torch::autograd::Engine::get_default_engine().execute(
-        roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/true);
-  }
+  if (foreign_ && weight_gradients_.deferring())
+    return backward_to_inputs(saved, state, roots, gradients);
+  torch::autograd::Engine::get_default_engine().execute(
+      roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/true);
   Tensors input_gradients;
   for (const torch::Tensor& input : saved.inputs)
     input_gradients.push_back(input.defined() && input.requires_grad() ? input.grad()
@@ -184,6 +218,7 @@ Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
 
 // Autograd gives the weights' gradients in a second walk, put off.
 Tensors Stage::backward_to_inputs(const Saved& saved,
+                                  const Contents& state,
                                   const torch::autograd::edge_list& roots,
                                   const torch::autograd::variable_list& gradients) {
   auto& engine = torch::autograd::Engine::get_default_engine();
@@ -198,7 +233,8 @@ Tensors Stage::backward_to_inputs(const Saved& saved,
     found = engine.execute(roots, gradients, /*keep_graph=*/true, /*create_graph=*/false,
                            /*accumulate_grad=*/false, to_inputs);
   if (!to_weights.empty())
-    weight_gradients_.add([roots, gradients, to_weights] {
+    weight_gradients_.add([roots, gradients, to_weights, state] {
+      const Swapped as_then(state);
       torch::autograd::Engine::get_default_engine().execute(roots, gradients, /*keep_graph=*/false,
                                                             /*create_graph=*/false,
                                                             /*accumulate_grad=*/true, to_weights);

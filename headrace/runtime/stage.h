@@ -6,10 +6,11 @@
 //   // or, in two parts:  stage.backward_input(3, {d_out});  …  stage.backward_weight(3);
 //
 // Outputs are detached. Of a saved forward only what the backward needs is kept: not the outputs,
-// and with Recompute::All only the inputs (the forward is run again before the backward; its random
-// draws are keyed, so it is the same). Gradients add up in the parameters' `.grad`, in the order of
-// the calls. Operations choose their types by the context's precision; what goes to the next stage
-// is left as it is, which for torch's autocast and this project's layers is mostly fp32.
+// and with Recompute::All only what it began with (the forward is run again before the backward;
+// its random draws are keyed, so it is the same, and it leaves no trace: beginning.h). Gradients
+// add up in the parameters' `.grad`, in the order of the calls. Operations choose their types by
+// the context's precision; what goes to the next stage is left as it is, which for torch's autocast
+// and this project's layers is mostly fp32.
 //
 // Asynchronous schedules update a stage while microbatches are under way. A microbatch's backward
 // uses the weights of its forward (weight stashing: Narayanan et al., PipeDream, SOSP 2019): an
@@ -29,6 +30,7 @@
 #include <torch/torch.h>
 
 #include "headrace/model/layer.h"
+#include "headrace/runtime/beginning.h"
 
 namespace headrace {
 
@@ -77,18 +79,22 @@ class Stage {
     Tensors inputs;
     // None where an output needs no gradient.
     std::vector<std::optional<torch::autograd::Edge>> outputs;
-    Tensors seed;     // the gradient the last stage starts from
-    Context context;  // to run the forward again; only with recompute
-    Tensors weights;  // of that forward; only with recompute
+    Tensors seed;  // the gradient the last stage starts from
+    // Instead, with recompute, what the forward is run again with.
+    std::optional<Beginning> beginning = {};
+    Context context = {};
   };
 
   class Borrowed;
 
   Tensors weights() const;
+  Tensors state() const;
   Tensors run(const Tensors& inputs, Context context);
+  Tensors forward_to_recompute(int microbatch, const Tensors& inputs, const Context& context);
   Saved save(const Tensors& inputs, const Tensors& outputs, double gradient_scale);
   Tensors backward_through(Saved saved, const Tensors& output_gradients);
   Tensors backward_to_inputs(const Saved& saved,
+                             const Contents& state,
                              const torch::autograd::edge_list& roots,
                              const torch::autograd::variable_list& gradients);
 
@@ -96,7 +102,7 @@ class Stage {
   std::vector<std::unique_ptr<Layer>> layers_;
   Recompute recompute_;
   torch::DeviceType device_ = torch::kCPU;
-  bool twice_ = false;  // a split backward goes through twice
+  bool foreign_ = false;  // one of the layers is
   WeightGradients weight_gradients_;
   std::map<int, Saved> saved_;
   std::map<int, std::vector<WeightGradients::Work>> deferred_;

@@ -10,7 +10,8 @@
 // that gives both, never a wrong tensor. A message is a list of tensors of any number, dtype, shape
 // and layout (an undefined tensor stands for "none"); dense contiguous tensors arrive, with the
 // sender's dtype, shape and requires_grad. Receivers must not write into them: `local` hands over
-// the sender's storage.
+// the sender's storage (and with it the version by which autograd finds a user's module out that
+// does, where the sender still needs what it overwrote).
 //
 // Every wait ends: by the message, by the limit, by the end of the peer, or by abort(). A wait that
 // fails throws PeerError naming the peer at fault. Methods are for the one thread that runs the

@@ -36,7 +36,7 @@ class Simple : public Layer {
   Tensors forward(const Tensors& inputs, const Context& context) override {
     return work_(inputs, parameter(0), context);
   }
-  bool leaves_gradients_to_autograd() const override { return true; }
+  bool is_foreign() const override { return true; }
 
  private:
   Forward work_;
