@@ -28,9 +28,10 @@
 //   }, labels.ne(-100).sum().item<double>());
 //
 // The modules stay the caller's: they are moved to their devices, trained in place, and gradients
-// are added to their parameters' `.grad`. One that stands several times in the model must do so in
-// one stage. Modules are called once a microbatch, in ascending order, from the thread of their
-// stage: one that looks at the whole batch (BatchNorm) sees a microbatch.
+// are added to the `.grad` of the parameters that they have registered. One that stands several
+// times in the model must do so in one stage. Modules are called once a microbatch, in ascending
+// order, from the thread of their stage: one that looks at the whole batch (BatchNorm) sees a
+// microbatch.
 //
 // What a module's forward draws from torch's default generators (Dropout) is keyed by the run, the
 // microbatch and the module: it is the same for every cut and schedule. torch::manual_seed()

@@ -10,8 +10,7 @@ namespace {
 // Parts over the batch's storage, each with a version of its own, so that autograd does not take a
 // write into one for a write into all. (Into tensors made in inference mode nothing is written.)
 std::vector<torch::Tensor> cut(const torch::Tensor& batch, std::size_t parts) {
-  std::vector<torch::Tensor> all =
-      batch.detach().tensor_split(static_cast<std::int64_t>(parts), 0);
+  std::vector<torch::Tensor> all = batch.detach().tensor_split(static_cast<std::int64_t>(parts), 0);
   for (torch::Tensor& part : all)
     if (!part.is_inference()) part = part.variable_data();
   return all;
@@ -34,8 +33,7 @@ PipeBatch::PipeBatch(const std::vector<torch::Tensor>& inputs,
                 inputs.size() - 1, ", and the first is cut");
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const torch::Tensor& input = inputs[i];
-    const bool is_whole =
-        input.dim() == 0 || std::ranges::count(whole, static_cast<int>(i)) > 0;
+    const bool is_whole = input.dim() == 0 || std::ranges::count(whole, static_cast<int>(i)) > 0;
     check_usage(is_whole || input.size(0) == rows_, "Pipe: input ", i, " has ",
                 is_whole ? 0 : input.size(0), " rows, and the batch ", rows_,
                 "; name it in whole_inputs if each microbatch is to get all of it");
@@ -62,12 +60,12 @@ void PipeBatch::note_writes() const {
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const Input& input = inputs_[i];
     if (input.copied || input.tensor.is_inference()) continue;
-    check(!input.whole || input.tensor._version() == input.version, "Pipe: a module wrote into input ",
-          i, ", which all microbatches share, so that they saw it in no fixed order; let it write ",
+    check(!input.whole || input.tensor._version() == input.version,
+          "Pipe: a module wrote into input ", i,
+          ", which all microbatches share, so that they saw it in no fixed order; let it write ",
           "into a clone");
-    if (!input.whole && std::ranges::any_of(parts_, [&](const auto& part) {
-          return part[i]._version() > 0;
-        }))
+    if (!input.whole &&
+        std::ranges::any_of(parts_, [&](const auto& part) { return part[i]._version() > 0; }))
       torch::autograd::impl::bump_version(input.tensor);
   }
 }

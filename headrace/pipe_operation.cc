@@ -8,8 +8,7 @@ namespace {
 
 // Carries the pipe from the forward to the backward.
 struct Carrier : torch::CustomClassHolder {
-  explicit Carrier(OneToOne backward_of_pipe)
-      : backward(std::move(backward_of_pipe)) {}
+  explicit Carrier(OneToOne backward_of_pipe) : backward(std::move(backward_of_pipe)) {}
   OneToOne backward;
 };
 

@@ -23,8 +23,8 @@ std::vector<int> cut_as_told(const std::vector<int>& balance, int modules) {
 
 std::vector<int> cut_evenly(const torch::nn::Sequential& model, int stages) {
   const int modules = static_cast<int>(model->size());
-  check_usage(modules >= stages, "Pipe: ", stages, " stages need as many modules, and the model has ",
-              modules);
+  check_usage(modules >= stages, "Pipe: ", stages,
+              " stages need as many modules, and the model has ", modules);
   std::vector<LayerItem> items;
   for (int i = 0; i < modules; ++i) {
     double elements = 1;

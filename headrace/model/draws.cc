@@ -27,7 +27,9 @@ bool is_default(const c10::IValue& generator) {
 
 // An operation that draws into, or by, tensors on the CPU. One without tensors makes its own and
 // comes back here with it.
-void draw(const c10::OperatorHandle& operation, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
+void draw(const c10::OperatorHandle& operation,
+          c10::DispatchKeySet keys,
+          torch::jit::Stack* stack) {
   const auto& arguments = operation.schema().arguments();
   const auto values = stack->end() - static_cast<std::ptrdiff_t>(arguments.size());
   bool on_cpu = false, elsewhere = false;

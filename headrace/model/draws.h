@@ -11,8 +11,8 @@
 // thread that would draw from the CPU's default generator draw from one of its own: each of torch's
 // operations that take a generator is looked at on its way through the dispatcher, as torch's vmap
 // does with them, and others lose nothing by it. Of another device, where kernels take the default
-// generator unasked, it sets that generator to the key, gives it back as it was, and holds a lock of
-// the device meanwhile: its threads' kernels would stand in one queue anyway.
+// generator unasked, it sets that generator to the key, gives it back as it was, and holds a lock
+// of the device meanwhile: its threads' kernels would stand in one queue anyway.
 //
 // Generators that a module keeps itself, and what draws without torch, are not seen.
 #pragma once
@@ -41,7 +41,7 @@ class Draws {
  private:
   const std::uint64_t key_;
   at::Generator generator_;
-  at::Generator of_device_;  // the default one of a device that is not the CPU
+  at::Generator of_device_;       // the default one of a device that is not the CPU
   torch::Tensor before_, keyed_;  // its states: the caller's, and the one that draws began from
   std::unique_lock<std::mutex> device_lock_;
   Draws* const outer_;

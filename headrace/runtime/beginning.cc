@@ -43,12 +43,13 @@ Beginning::Beginning(int stage, Tensors inputs, Tensors weights)
 Beginning::Beginning(int stage, Tensors inputs, Tensors weights, const Tensors& state)
     : Beginning(stage, std::move(inputs), std::move(weights)) {
   for (const torch::Tensor& input : inputs_) {
-    copies_.push_back(
-        input.defined() ? input.detach().clone().requires_grad_(input.requires_grad()) : input);
+    copies_.push_back(input.defined() ? input.detach().clone().requires_grad_(input.requires_grad())
+                                      : input);
   }
   for (const torch::Tensor& tensor : state) {
     // A module that stands twice in a stage has one state.
-    if (std::ranges::any_of(state_.tensors, [&](const auto& known) { return known.is_same(tensor); }))
+    if (std::ranges::any_of(state_.tensors,
+                            [&](const auto& known) { return known.is_same(tensor); }))
       continue;
     state_.tensors.push_back(tensor);
     state_.others.push_back(tensor.detach().clone());
@@ -76,8 +77,9 @@ void Beginning::settle(const Tensors& outputs) {
 }
 
 void Beginning::check_unchanged() const {
-  const char* next = " changed between its forward and its backward, which is to compute the forward "
-                     "again; do so after the backward, or do not recompute this stage";
+  const char* next =
+      " changed between its forward and its backward, which is to compute the forward "
+      "again; do so after the backward, or do not recompute this stage";
   check(versions_of(weights_) == weight_versions_, "a weight of stage ", stage_, next);
   check(versions_of(inputs_) == input_versions_, "an input of stage ", stage_, next);
 }

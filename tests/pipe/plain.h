@@ -1,4 +1,5 @@
-// A plain torch::nn::Sequential trained in one process, for a Pipe over the same to be held against.
+// A plain torch::nn::Sequential trained in one process, for a Pipe over the same to be held
+// against.
 #pragma once
 
 #include <functional>

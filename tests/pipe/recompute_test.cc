@@ -238,10 +238,8 @@ TEST_P(PipeState, IsThatOfOneForwardAMicrobatch) {
     EXPECT_TRUE(torch::allclose(piped->buffers()[b], plain->buffers()[b])) << "buffer " << b;
 }
 
-INSTANTIATE_TEST_SUITE_P(Grid,
-                         PipeState,
-                         testing::Combine(testing::Values("gpipe", "1f1b", "zb-h1"),
-                                          testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(
+    Grid, PipeState, testing::Combine(testing::Values("gpipe", "1f1b", "zb-h1"), testing::Bool()));
 
 // Asks of its inputs what may differ between a forward and its recomputation.
 struct Asking : torch::nn::Module {
@@ -263,10 +261,8 @@ TEST(PipeRecompute, InputsWantAGradientWhereTheyDidBefore) {
     if (frozen)
       for (const std::size_t i : {0, 1})
         for (Tensor& parameter : model->ptr(i)->parameters()) parameter.requires_grad_(false);
-    Pipe pipe(model, {.balance = {1, 1, 2},
-                      .microbatches = 3,
-                      .recompute = recompute,
-                      .threads = 1});
+    Pipe pipe(model,
+              {.balance = {1, 1, 2}, .microbatches = 3, .recompute = recompute, .threads = 1});
     Outcome outcome;
     outcome.loss = pipe.step({batch.input, torch::ones({6, 16})}, batch.target, loss_of);
     for (const Tensor& parameter : pipe.parameters()) outcome.gradients.push_back(parameter.grad());
@@ -291,17 +287,16 @@ TEST(PipeRecompute, WhatTheNextStageWritesIsNotSeen) {
   const Batch batch = batch_of(6);
   const auto model = [] {
     torch::manual_seed(3);
-    return torch::nn::Sequential(
-        torch::nn::Linear(16, 16), Squares(), torch::nn::Identity(),
-        torch::nn::ReLU(torch::nn::ReLUOptions(true)), torch::nn::Linear(16, 16));
+    return torch::nn::Sequential(torch::nn::Linear(16, 16), Squares(), torch::nn::Identity(),
+                                 torch::nn::ReLU(torch::nn::ReLUOptions(true)),
+                                 torch::nn::Linear(16, 16));
   };
   torch::nn::Sequential plain = model();
   const double expected = plain_step(plain, batch, 3, loss_of);
   for (const std::vector<int>& balance :
        {std::vector<int>{1, 1, 1, 2}, {1, 1, 3}, {1, 2, 2}, {1, 2, 1, 1}, {2, 1, 2}}) {
     SCOPED_TRACE(testing::PrintToString(balance));
-    Pipe pipe(model(),
-              {.balance = balance, .microbatches = 3, .recompute = {-1}, .threads = 1});
+    Pipe pipe(model(), {.balance = balance, .microbatches = 3, .recompute = {-1}, .threads = 1});
     EXPECT_EQ(pipe.step(batch.input, batch.target, loss_of), expected);
     expect_same_gradients(pipe.parameters(), plain->parameters());
   }
