@@ -79,7 +79,7 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
     config.pipeline.threads = std::max(1, available_cores() / processes);
   resolve(config);
   // All that can be refused before any process or network starts.
-  require_trainable(config);
+  require_trainable(config, /*all_on_this_machine=*/!place);
   return config;
 }
 

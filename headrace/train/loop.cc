@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
 #include "headrace/base/keyed.h"
@@ -319,11 +321,17 @@ class Run {
 
 }  // namespace
 
-void require_trainable(const Config& config) {
+void require_trainable(const Config& config, bool all_on_this_machine) {
   const Layout layout = layout_of(config);
   require_memory_for_weights(layout);
   const Schedule schedule =
       lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
+  const std::vector<double> bytes = predicted_memory(config, layout);
+  if (all_on_this_machine)
+    require_memory(std::accumulate(bytes.begin(), bytes.end(), 0.0),
+                   cat("the tensors of ", bytes.size(), " ranks on this machine"));
+  else
+    require_memory(*std::ranges::min_element(bytes), "the tensors of the smallest rank");
   if (!is_asynchronous(schedule)) return;
   const std::string what = cat("pipeline.schedule '", layout.schedule, "' is asynchronous");
   const bool copies = std::ranges::any_of(layout.placement.owners,

@@ -41,20 +41,6 @@ std::vector<std::int64_t> stage_parameters(const Layout& layout) {
   return counts;
 }
 
-// Bytes, of each rank.
-std::vector<double> predicted_memory(const Config& config, const Layout& layout) {
-  const TrainConfig& train = config.train;
-  MemoryOptions options;
-  options.rows = static_cast<double>(train.microbatch);
-  options.product_bytes = train.precision == "fp32" ? 4 : 2;
-  options.state_bytes = train.optimizer == "adamw" ? 8 : train.momentum > 0 ? 4 : 0;
-  options.sharded = config.pipeline.shard_optimizer;
-  constexpr double kIdBytes = 8;  // of a token, and of its target
-  options.batch_bytes = 2 * kIdBytes * static_cast<double>(train.batch * config.model.context);
-  return predict_memory(
-      layout, lowered_schedule(layout, static_cast<int>(train.microbatches), true), options);
-}
-
 const char* recompute_text(Recompute recompute) {
   return recompute == Recompute::All         ? "all"
          : recompute == Recompute::Attention ? "attention"
@@ -89,6 +75,19 @@ std::string found_text(const Layout& layout) {
 }
 
 }  // namespace
+
+std::vector<double> predicted_memory(const Config& config, const Layout& layout) {
+  const TrainConfig& train = config.train;
+  MemoryOptions options;
+  options.rows = static_cast<double>(train.microbatch);
+  options.product_bytes = train.precision == "fp32" ? 4 : 2;
+  options.state_bytes = train.optimizer == "adamw" ? 8 : train.momentum > 0 ? 4 : 0;
+  options.sharded = config.pipeline.shard_optimizer;
+  constexpr double kIdBytes = 8;  // of a token, and of its target
+  options.batch_bytes = 2 * kIdBytes * static_cast<double>(train.batch * config.model.context);
+  return predict_memory(
+      layout, lowered_schedule(layout, static_cast<int>(train.microbatches), true), options);
+}
 
 double flops_per_token(const Layout& layout, int context) {
   double forward = 0;

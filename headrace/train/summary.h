@@ -12,6 +12,9 @@
 
 namespace headrace {
 
+// Bytes that each rank's tensors take at their most, by runtime/predict_memory.
+std::vector<double> predicted_memory(const Config& config, const Layout& layout);
+
 // "#" lines: sizes as resolved, data, model (parameters, operations a token), then the layer →
 // stage table.
 std::string opening_text(const Config& config, const Layout& layout, const Samples& samples);
