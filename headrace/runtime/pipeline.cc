@@ -38,8 +38,8 @@ Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& o
       try {
         layers.push_back(spec.build({.seed = options.seed, .device = options.device}));
       } catch (const std::exception& error) {
-        throw Error(cat("rank ", transport.rank(), " cannot make layer ", spec.name, " of stage ", s,
-                        ": ", text_of(error)));
+        throw Error(cat("rank ", transport.rank(), " cannot make layer ", spec.name, " of stage ",
+                        s, ": ", text_of(error)));
       }
     }
     stages_.push_back(std::make_unique<Stage>(s, std::move(layers),

@@ -19,9 +19,8 @@ Costs stage_costs(const Layout& layout) {
     const Recompute recompute = layout.recompute[at];
     for (int i = layout.starts[at]; i < layout.end(stage); ++i) {
       const LayerSpec& layer = layout.model[static_cast<std::size_t>(i)];
-      const bool again =
-          recompute == Recompute::All ||
-          (recompute == Recompute::Attention && layer.memory.is_attention);
+      const bool again = recompute == Recompute::All ||
+                         (recompute == Recompute::Attention && layer.memory.is_attention);
       costs.forward[at] += layer.cost.weight();
       costs.backward_input[at] += layer.cost.weight() * (again ? 2 : 1);
       costs.backward_weight[at] += layer.cost.flops;

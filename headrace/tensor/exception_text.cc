@@ -30,7 +30,8 @@ std::string one_line(const std::string& text) {
 
 // The allocator speaks of its source line and an error code.
 std::string of_memory(const std::string& text) {
-  constexpr std::string_view kSign = "DefaultCPUAllocator: can't allocate memory: you tried to allocate ";
+  constexpr std::string_view kSign =
+      "DefaultCPUAllocator: can't allocate memory: you tried to allocate ";
   const std::size_t sign = text.find(kSign);
   if (sign == std::string::npos) return text;
   double bytes = 0;

@@ -259,12 +259,12 @@ void run_ranks(int ranks,
                const std::function<void(Transport&)>& work) {
   std::mutex mutex;
   std::exception_ptr first;
-  const auto failed =
-      [&](Transport* transport, int at_fault, const std::string& what, std::exception_ptr thrown) {
-        const bool ours = !transport || transport->fail(at_fault, what).reported_here;
-        const std::lock_guard lock(mutex);
-        if (ours && !first) first = std::move(thrown);
-      };
+  const auto failed = [&](Transport* transport, int at_fault, const std::string& what,
+                          std::exception_ptr thrown) {
+    const bool ours = !transport || transport->fail(at_fault, what).reported_here;
+    const std::lock_guard lock(mutex);
+    if (ours && !first) first = std::move(thrown);
+  };
   const auto run = [&](int rank) {
     std::unique_ptr<Transport> transport;
     try {

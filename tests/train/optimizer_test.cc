@@ -108,8 +108,8 @@ TEST(Optimizer, AdamWByHand) {
   config.beta1 = 0.9;
   config.beta2 = 0.95;
   const double second = 0.1 * (0.055 / 0.19) / std::sqrt(0.061875 / 0.0975);
-  expect_values(two_steps(config), {{2 * 0.99 - 0.1, 2 - 0.1},
-                                    {(2 * 0.99 - 0.1) * 0.99 + second, 2 - 0.1 + second}});
+  expect_values(two_steps(config),
+                {{2 * 0.99 - 0.1, 2 - 0.1}, {(2 * 0.99 - 0.1) * 0.99 + second, 2 - 0.1 + second}});
 }
 
 // The decay is part of the gradient: 0.7, then -1 + 0.193.
@@ -150,10 +150,10 @@ void expect_like_libtorch(const TrainConfig& config, Options options) {
   Options without_decay = options;
   without_decay.weight_decay(0);
   // What a group leaves at its default it takes from the optimizer's.
-  Theirs theirs({torch::optim::OptimizerParamGroup(matrices, std::make_unique<Options>(options)),
-                 torch::optim::OptimizerParamGroup(vectors,
-                                                   std::make_unique<Options>(without_decay))},
-                without_decay);
+  Theirs theirs(
+      {torch::optim::OptimizerParamGroup(matrices, std::make_unique<Options>(options)),
+       torch::optim::OptimizerParamGroup(vectors, std::make_unique<Options>(without_decay))},
+      without_decay);
   for (int step = 0; step < 8; ++step) {
     const double rate = 0.05 / (1 + step);
     for (std::size_t i = 0; i < ours.size(); ++i) {
@@ -179,8 +179,7 @@ TEST(Optimizer, AdamWIsLibtorchs) {
   config.beta2 = 0.97;
   config.epsilon = 1e-3;
   expect_like_libtorch<torch::optim::AdamW>(
-      config,
-      torch::optim::AdamWOptions(1).betas({0.8, 0.97}).eps(1e-3).weight_decay(0.3));
+      config, torch::optim::AdamWOptions(1).betas({0.8, 0.97}).eps(1e-3).weight_decay(0.3));
 }
 
 TEST(Optimizer, SgdIsLibtorchs) {
