@@ -70,8 +70,8 @@ TEST_F(RunClaims, OneAtATime) {
 
 TEST_F(RunClaims, AnEarlierRunIsKept) {
   leave_run("a");
-  EXPECT_THAT(refusal("a", false), AllOf(HasSubstr("holds an earlier run"),
-                                         HasSubstr("--run-dir"), HasSubstr("--overwrite")));
+  EXPECT_THAT(refusal("a", false), AllOf(HasSubstr("holds an earlier run"), HasSubstr("--run-dir"),
+                                         HasSubstr("--overwrite")));
   EXPECT_EQ(refusal("a", true), "accepted");
   EXPECT_TRUE(fs::exists(at("a/metrics.jsonl")));  // to be deleted when the new run starts
 }
