@@ -20,8 +20,7 @@ inline constexpr std::array<const char*, 4> kRunFiles = {"config.toml", "metrics
                                                          "evaluations.jsonl", "timeline.json"};
 // The first line of a run's config.toml, which tells it from one that somebody wrote.
 inline constexpr std::string_view kRunMark =
-    "# The configuration of a run of headrace, all of it: headrace train repeats it from this "
-    "file.";
+    "# The configuration of a run of headrace: headrace train repeats the run from this file.";
 
 class RunClaim {
  public:
