@@ -29,6 +29,7 @@
 #include "headrace/train/loop.h"
 #include "headrace/train/run_claim.h"
 #include "headrace/train/status.h"
+#include "headrace/train/trainable.h"
 #include "headrace/train/worker.h"
 #include "headrace/transport/c10d.h"
 #include "headrace/transport/interfaces.h"

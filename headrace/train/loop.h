@@ -37,13 +37,6 @@ struct TrainingResult {
   bool stopped = false;  // asked to end before the last step
 };
 
-// The layout of a configuration: what can be refused before any process or network starts.
-Layout layout_of(const Config& config);
-// Throws UsageError where the schedule does not take the sizes, or the rest of the configuration
-// not the schedule, or where the ranks that this machine is to hold, all or at least one, need more
-// memory than it has. Wants a resolved configuration.
-void require_trainable(const Config& config, bool all_on_this_machine);
-
 TrainingResult run_training(const Config& config, Transport& transport, const TrainingHooks& hooks);
 
 }  // namespace headrace

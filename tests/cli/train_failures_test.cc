@@ -179,6 +179,10 @@ TEST_F(TrainFailures, SizesThatCannotFitAreRefusedAtOnce) {
       train("--microbatches 2000000000 --set train.microbatch=1 --set train.batch=2000000000");
   EXPECT_EQ(microbatches.code, 2);
   expect_one_error(microbatches.err, HasSubstr("actions of 16 bytes on 2 stages: "));
+  const Outcome rows =
+      train("--microbatches 2 --set train.microbatch=1000000000 --set train.batch=2000000000");
+  EXPECT_EQ(rows.code, 2);
+  expect_one_error(rows.err, HasSubstr("the tensors of 2 ranks on this machine: "));
 }
 
 // The last update has no later step that would find its gradients out.
