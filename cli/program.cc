@@ -81,8 +81,10 @@ int run_program(int argc,
                 const std::function<std::string(const std::exception&)>& text_of) {
   try {
     // Whatever names nothing better.
-    return naming_memory(cat("running headrace ", argc > 1 ? argv[1] : ""),
-                         [&] { return run(argc, argv, add_commands); });
+    const int code = naming_memory(cat("running headrace ", argc > 1 ? argv[1] : ""),
+                                   [&] { return run(argc, argv, add_commands); });
+    check(static_cast<bool>(std::cout.flush()), "cannot write the output; is the disk full?");
+    return code;
   } catch (const UsageError& error) {
     std::cerr << "error: " << text_of(error) << "\n";
     return kUsage;

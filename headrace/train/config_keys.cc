@@ -67,13 +67,18 @@ struct Number {
 };
 
 struct Seconds {
-  std::string expected() const { return "seconds above 0, as 30, \"500ms\" or \"2min\""; }
+  // Some years: clocks count nanoseconds in 64 bits, and what is meant as "no limit" fits.
+  static constexpr double kMost = 1e8;
+
+  std::string expected() const {
+    return "seconds above 0, at most 1e8, as 30, \"500ms\" or \"2min\"";
+  }
   bool read(const Value& value, double& out) const {
     const Number number{.above = true};
     const auto* text = std::get_if<std::string>(&value.is);
-    if (text == nullptr) return number.read(value, out);
     try {
-      return number.read({parse_seconds(*text, "")}, out);
+      const Value seconds = text == nullptr ? value : Value{parse_seconds(*text, "")};
+      return number.read(seconds, out) && out <= kMost;
     } catch (const UsageError&) {
       return false;
     }

@@ -132,6 +132,10 @@ void check_pipeline(const PipelineConfig& pipeline, const GptConfig& model, Faul
   const std::int64_t blocks = std::accumulate(balance.begin(), balance.end(), std::int64_t{0});
   faults.check(balance.empty() || blocks == model.layers, "pipeline.balance has ", blocks,
                " blocks in all, ", "and model.layers is ", model.layers);
+  constexpr int kMostThreads = 1024;
+  faults.check(pipeline.threads <= kMostThreads, "pipeline.threads is ", pipeline.threads,
+               ", and a rank has at most ", kMostThreads,
+               "; 0 shares the cores of the machine among its ranks");
   std::set<int> seen, twice;
   for (const int stage : pipeline.recompute)
     if (!seen.insert(stage).second && twice.insert(stage).second)
@@ -194,6 +198,11 @@ void resolve(Config& config) {
   check_train(config.train, faults);
   check_model_and_data(config.model, config.data, faults);
   check_pipeline(config.pipeline, config.model, faults);
+  for (const int replicas : config.pipeline.replicas)
+    faults.check(config.train.microbatches == 0 || replicas <= config.train.microbatches,
+                 "pipeline.replicas holds ", replicas, ", and there are ",
+                 config.train.microbatches,
+                 " microbatches in a batch: each replica of a stage needs one");
   if (faults.attempt([&] { resolve_stages(config.pipeline); }))
     check_recompute(config.pipeline, faults);
   faults.require_none();

@@ -243,9 +243,10 @@ class Run {
     const std::int64_t sequences = samples_.evaluation_samples();
     if (sequences == 0) return say("no validation: data.validation is 0");
     if (hooks_.on_evaluation) hooks_.on_evaluation();
-    const std::int64_t rows = config_.train.evaluate_microbatch > 0
-                                  ? config_.train.evaluate_microbatch
-                                  : config_.train.microbatch;
+    const std::int64_t wanted = config_.train.evaluate_microbatch > 0
+                                    ? config_.train.evaluate_microbatch
+                                    : config_.train.microbatch;
+    const std::int64_t rows = std::min(wanted, sequences);
     const Batch batch = samples_.for_evaluation(0, sequences);
     Work work;
     work.step = done;

@@ -44,10 +44,10 @@ std::vector<std::string> foreign_files(const fs::path& folder) {
 }
 
 bool has_records(const fs::path& folder) {
-  return std::any_of(kRunFiles.begin(), kRunFiles.end(), [&](const char* name) {
+  // Before them come only files of what is going to be done.
+  return std::any_of(kRunFiles.begin() + 2, kRunFiles.end(), [&](const char* name) {
     std::error_code ignored;
-    return name != kConfig && fs::exists(folder / name) &&
-           fs::file_size(folder / name, ignored) > 0;
+    return fs::exists(folder / name) && fs::file_size(folder / name, ignored) > 0;
   });
 }
 

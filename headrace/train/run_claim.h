@@ -16,8 +16,8 @@
 namespace headrace {
 
 // What a run writes into its folder; all that --overwrite deletes.
-inline constexpr std::array<const char*, 4> kRunFiles = {"config.toml", "metrics.jsonl",
-                                                         "evaluations.jsonl", "timeline.json"};
+inline constexpr std::array<const char*, 5> kRunFiles = {
+    "config.toml", "schedule.csv", "metrics.jsonl", "evaluations.jsonl", "timeline.json"};
 // The first line of a run's config.toml, which tells it from one that somebody wrote.
 inline constexpr std::string_view kRunMark =
     "# The configuration of a run of headrace: headrace train repeats the run from this file.";

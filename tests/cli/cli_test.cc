@@ -61,6 +61,14 @@ class Cli : public testing::Test {
   std::filesystem::path folder_;
 };
 
+TEST_F(Cli, OutputThatCannotBeWrittenIsAnError) {
+  for (const std::string command : {"show 1f1b", "simulate 1f1b", "show"}) {
+    const Outcome lost = run(command + " > /dev/full");
+    EXPECT_EQ(lost.code, 1) << command;
+    EXPECT_THAT(lost.err, HasSubstr("cannot write the output")) << command;
+  }
+}
+
 TEST_F(Cli, ShowDrawsWithBubbleAndPeaks) {
   const Outcome shown = run("show 1f1b --ranks 4 --microbatches 8");
   EXPECT_EQ(shown.code, 0);

@@ -183,6 +183,12 @@ TEST_F(TrainFailures, SizesThatCannotFitAreRefusedAtOnce) {
       train("--microbatches 2 --set train.microbatch=1000000000 --set train.batch=2000000000");
   EXPECT_EQ(rows.code, 2);
   expect_one_error(rows.err, HasSubstr("the tensors of 2 ranks on this machine: "));
+  const Outcome threads = train("--threads 1000000");
+  EXPECT_EQ(threads.code, 2);
+  expect_one_error(threads.err, HasSubstr("pipeline.threads is 1000000, and a rank has at most "));
+  const Outcome replicas = train("--microbatches 4 --set pipeline.replicas=1000000");
+  EXPECT_EQ(replicas.code, 2);
+  expect_one_error(replicas.err, HasSubstr("pipeline.replicas holds 1000000, and there are 4 "));
 }
 
 // The last update has no later step that would find its gradients out.

@@ -241,6 +241,9 @@ TEST_F(Train, AnEpochEndsWithASmallerBatch) {
   EXPECT_EQ(read("one/evaluations.jsonl"), read("two/evaluations.jsonl"));
   EXPECT_EQ(train(settings + " --ranks 2 --run-dir three --set train.evaluate_microbatch=1").code,
             0);
+  const std::string huge = " --set train.evaluate_microbatch=9223372036854775807";
+  EXPECT_EQ(train(settings + huge + " --ranks 2 --run-dir four").code, 0);
+  EXPECT_EQ(read("four/evaluations.jsonl"), read("two/evaluations.jsonl"));
   const auto whole = nlohmann::json::parse(read("two/evaluations.jsonl"));
   const auto by_one = nlohmann::json::parse(read("three/evaluations.jsonl"));
   EXPECT_NEAR(whole.at("validation_loss"), by_one.at("validation_loss"), 1e-5);

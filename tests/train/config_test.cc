@@ -135,6 +135,9 @@ TEST(ConfigMistake, WrongType) {
   EXPECT_THAT(file_error("[data]\ntext = \"a.txt\"\n"), HasSubstr("must be a list"));
   EXPECT_THAT(file_error("[data]\ntext = [\"a.txt\", 3]\n"), HasSubstr("must be a list"));
   EXPECT_THAT(file_error("[pipeline]\nstep_limit = \"5 parsecs\"\n"), HasSubstr("as 30, "));
+  // Clocks count nanoseconds in 64 bits.
+  EXPECT_THAT(file_error("[pipeline]\nstep_limit = 1e10\n"), HasSubstr("at most 1e8"));
+  EXPECT_THAT(file_error("[pipeline]\nstart_limit = \"1000000h\"\n"), HasSubstr("at most 1e8"));
   EXPECT_THAT(file_error("[train]\noptimizer = \"adam\"\n"),
               AllOf(HasSubstr("one of \"adamw\", \"sgd\""), HasSubstr("did you mean \"adamw\"?")));
 }

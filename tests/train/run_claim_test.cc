@@ -79,16 +79,19 @@ TEST_F(RunClaims, AnEarlierRunIsKept) {
 TEST_F(RunClaims, ARunWithoutRecordsIsNone) {
   write("a/config.toml", cat(kRunMark, "\n"));
   write("a/metrics.jsonl", "");
+  write("a/schedule.csv", "0F0,0B0\n");  // that was searched for
   EXPECT_EQ(refusal("a", false), "accepted");
 }
 
 TEST_F(RunClaims, FilesOfOthersAreNeverReplaced) {
   write("a/config.toml", "[train]\nsteps = 3\n");
   write("b/metrics.jsonl", "mine\n");
+  write("s/schedule.csv", "0F0,0B0\n");
   for (const bool overwrite : {false, true}) {
     EXPECT_THAT(refusal("a", overwrite),
                 AllOf(HasSubstr("holds config.toml, which no run wrote"), HasSubstr("--run-dir")));
     EXPECT_THAT(refusal("b", overwrite), HasSubstr("holds metrics.jsonl, which no run wrote"));
+    EXPECT_THAT(refusal("s", overwrite), HasSubstr("holds schedule.csv, which no run wrote"));
   }
   EXPECT_FALSE(fs::exists(at("a/.lock")));
   EXPECT_EQ(read_file(at("a/config.toml")), "[train]\nsteps = 3\n");
