@@ -1,6 +1,7 @@
 #include "cli/cases.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <filesystem>
@@ -110,6 +111,10 @@ void add_case_flags(CLI::App& command, CaseFlags& flags) {
 
 Costs costs_of(const CaseFlags& flags) {
   Costs costs = flags.times;
+  check_usage(costs.bandwidth >= 0 && std::isfinite(costs.bandwidth), "--bandwidth is ",
+              costs.bandwidth, "; it must be a number above 0");
+  check_usage(costs.message_bytes >= 0 && std::isfinite(costs.message_bytes), "--message-bytes is ",
+              costs.message_bytes, "; it must be a number of at least 0");
   check_usage((costs.bandwidth > 0) == (costs.message_bytes > 0),
               "--bandwidth and --message-bytes belong together; give both or neither");
   const std::vector<double> memory = three_numbers(flags.activation_memory, "--activation-memory");

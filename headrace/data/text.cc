@@ -61,7 +61,7 @@ std::string cache_name(const std::vector<fs::path>& files, const Tokenizer& toke
     bytes += text.size();
     add(text);
   }
-  check(bytes > 0, "the text is empty: ", files.size(), " file(s), the first ",
+  check(bytes > 0, "data.text is empty: ", files.size(), " file(s), the first ",
         files.front().string(), ", hold not one byte");
   std::array<char, 32> name{};
   std::snprintf(name.data(), name.size(), "%016llx.tokens",

@@ -53,10 +53,13 @@ std::int64_t third(std::int64_t batch,
                    const std::string& given_name,
                    const std::string& third_name) {
   const std::int64_t less = batch / given * given;
+  const bool can_be_more = less <= std::numeric_limits<std::int64_t>::max() - given;
   check_usage(batch % given == 0, "train.batch is ", batch, " and ", given_name, " ", given,
               ", so that ", third_name, " would be ", batch, " / ", given, ", not a whole number; ",
               given_name, " = ", divisors_near(batch, given),
-              " or train.batch = ", less > 0 ? cat(less, " or ") : "", less + given, " would fit");
+              " or train.batch = ", less > 0 ? std::to_string(less) : "",
+              less > 0 && can_be_more ? " or " : "",
+              can_be_more ? std::to_string(less + given) : "", " would fit");
   return batch / given;
 }
 

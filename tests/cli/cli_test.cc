@@ -162,6 +162,8 @@ TEST_F(Cli, WrongCommandLinesEndWithTwoAndAnAnswer) {
            {"simulate", "schedule is required"},
            {"simulate 1f1b --costs 1,2", "three numbers"},
            {"simulate 1f1b --costs 1,-2,1", "--costs 1,-2,1: -2 is no time; it must be 0 or more"},
+           {"simulate 1f1b --bandwidth nan --message-bytes 3", "--bandwidth is nan; it must be"},
+           {"simulate 1f1b --bandwidth 1 --message-bytes=-3", "--message-bytes is -3; it must be"},
            {"simulate 1f1b --costs nan,1,1",
             "--costs nan,1,1: number 1 is 'nan'; it must be a fin"},
            {"simulate 1f1b --costs 1,inf,1",

@@ -57,7 +57,8 @@ TEST_F(Text, JoinsFilesInNameOrder) {
 TEST_F(Text, RefusesNoneEmptyAndFolders) {
   EXPECT_THAT(error_of<Error>([&] { tokens("*.txt"); }), HasSubstr("no file matches data.text"));
   folder_.write("a.txt", "");
-  EXPECT_THAT(error_of<Error>([&] { tokens("*.txt"); }), HasSubstr("the text is empty"));
+  EXPECT_THAT(error_of<Error>([&] { tokens("*.txt"); }),
+              HasSubstr("data.text is empty: 1 file(s), the first "));
   fs::create_directory(folder_ / "plays");
   EXPECT_THAT(error_of<Error>([&] { tokens("plays"); }), HasSubstr("plays/*.txt"));
   EXPECT_THROW(tokens_from_text({}, *tokenizer_, folder_ / "cache"), Error);

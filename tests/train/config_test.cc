@@ -234,6 +234,8 @@ TEST(ConfigBatch, AnImpossibleRelationIsRefusedWithTheArithmetic) {
             "not a whole number; train.microbatch = 2 or 4 or train.batch = 6 or 9 would fit");
   EXPECT_THAT(resolve_error({"train.microbatch=100"}),
               HasSubstr("train.microbatch = 8 or train.batch = 100 would fit"));
+  EXPECT_THAT(resolve_error({"train.batch=9223372036854775807"}),
+              HasSubstr("or train.batch = 9223372036854775806 would fit"));
   EXPECT_THAT(resolve_error({"train.microbatch=9000000000000000000", "train.microbatches=3"}),
               HasSubstr("too large"));
   EXPECT_THAT(set_error("train.microbatches=0"), HasSubstr("1 or more"));
