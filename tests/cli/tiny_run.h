@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "tests/cli/program.h"
@@ -27,6 +28,13 @@ inline std::string replaced(std::string text, const std::string& from, const std
   const std::size_t at = text.find(from);
   EXPECT_NE(at, std::string::npos) << from;
   return text.replace(at, from.size(), to);
+}
+
+// One line that begins with "error: ".
+template <class Part>
+void expect_one_error(const std::string& err, const Part& part) {
+  EXPECT_THAT(lines_of(err),
+              testing::ElementsAre(testing::AllOf(testing::StartsWith("error: "), part)));
 }
 
 class TinyRun : public testing::Test {
