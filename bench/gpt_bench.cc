@@ -25,17 +25,17 @@
 
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
-#include "headrace/runtime/collect.h"
-#include "headrace/runtime/memory.h"
+#include "headrace/launch/launch.h"
+#include "headrace/launch/worker.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/simulate/simulate.h"
 #include "headrace/tensor/exception_text.h"
-#include "headrace/train/launch.h"
+#include "headrace/tensor/memory.h"
 #include "headrace/train/optimizer.h"
-#include "headrace/train/worker.h"
-#include "headrace/transport/c10d.h"
+#include "headrace/transport/all_gather.h"
+#include "headrace/transport/c10d/c10d.h"
 #include "headrace/transport/local.h"
-#include "headrace/transport/rendezvous.h"
+#include "headrace/transport/rendezvous/rendezvous.h"
 
 namespace headrace {
 namespace {
@@ -115,7 +115,7 @@ class MeasuredCosts {
   // Over all ranks.
   Costs gather(Transport& transport) const {
     std::vector<double> sums(numbers_.size());
-    for (const std::vector<double>& theirs : collect(transport, numbers_, 0))
+    for (const std::vector<double>& theirs : all_gather(transport, numbers_, 0))
       for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += theirs[i];
     const auto mean = [&](std::size_t at) {
       return sums[at + 1] > 0 ? sums[at] / sums[at + 1] : 0;

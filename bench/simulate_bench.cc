@@ -20,10 +20,10 @@
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
 #include "headrace/base/text.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/check/validate.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/lower.h"
 #include "headrace/schedule/schedule.h"
-#include "headrace/schedule/validate.h"
 #include "headrace/simulate/simulate.h"
 
 namespace headrace {

@@ -16,9 +16,9 @@
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
 #include "headrace/base/text.h"
-#include "headrace/plan/search.h"
+#include "headrace/plan/search/search.h"
 #include "headrace/schedule/costs.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/schedule.h"
 
 namespace headrace {

@@ -11,8 +11,8 @@
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
 #include "headrace/base/text.h"
+#include "headrace/schedule/check/validate.h"
 #include "headrace/schedule/schedule.h"
-#include "headrace/schedule/validate.h"
 
 namespace headrace {
 namespace {

@@ -10,9 +10,9 @@
 #include "cli/commands.h"
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
+#include "headrace/schedule/check/validate.h"
 #include "headrace/schedule/lower.h"
 #include "headrace/schedule/schedule.h"
-#include "headrace/schedule/validate.h"
 
 namespace headrace {
 namespace {

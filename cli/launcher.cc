@@ -1,7 +1,7 @@
 #include "cli/launcher.h"
 
 #include "headrace/base/error.h"
-#include "headrace/train/worker.h"
+#include "headrace/launch/worker.h"
 
 namespace headrace {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "headrace/transport/rendezvous.h"
+#include "headrace/transport/rendezvous/rendezvous.h"
 
 namespace headrace {
 

@@ -16,9 +16,9 @@
 #include "headrace/base/error.h"
 #include "headrace/base/table.h"
 #include "headrace/base/text.h"
+#include "headrace/schedule/check/validate.h"
 #include "headrace/schedule/costs.h"
 #include "headrace/schedule/schedule.h"
-#include "headrace/schedule/validate.h"
 #include "headrace/timeline/chrome.h"
 #include "headrace/timeline/metrics.h"
 

@@ -16,7 +16,7 @@
 #include <torch/torch.h>
 
 #include "headrace/pipe.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/simulate/simulate.h"
 
 namespace {

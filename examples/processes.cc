@@ -17,8 +17,8 @@
 #include "headrace/runtime/pipeline.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/train/optimizer.h"
-#include "headrace/transport/c10d.h"
-#include "headrace/transport/rendezvous.h"
+#include "headrace/transport/c10d/c10d.h"
+#include "headrace/transport/rendezvous/rendezvous.h"
 
 namespace {
 

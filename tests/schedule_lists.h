@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "headrace/plan/search.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/plan/search/search.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/schedule.h"
 
 namespace headrace {

@@ -20,10 +20,9 @@
 #include <torch/torch.h>
 
 #include "headrace/model/weight_gradients.h"
+#include "headrace/tensor/tensors.h"
 
 namespace headrace {
-
-using Tensors = std::vector<torch::Tensor>;
 
 struct ParameterSpec {
   std::string name;

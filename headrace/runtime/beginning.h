@@ -16,9 +16,9 @@
 
 #include <torch/torch.h>
 
-namespace headrace {
+#include "headrace/tensor/tensors.h"
 
-using Tensors = std::vector<torch::Tensor>;
+namespace headrace {
 
 // Tensors, and other contents for each.
 struct Contents {

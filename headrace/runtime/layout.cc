@@ -12,10 +12,10 @@
 
 #include "headrace/base/error.h"
 #include "headrace/runtime/stage_costs.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/check/validate.h"
+#include "headrace/schedule/generators/generators.h"
+#include "headrace/schedule/generators/replicate.h"
 #include "headrace/schedule/lower.h"
-#include "headrace/schedule/replicate.h"
-#include "headrace/schedule/validate.h"
 
 namespace headrace {
 namespace {

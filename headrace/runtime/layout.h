@@ -10,7 +10,7 @@
 
 #include "headrace/model/layer.h"
 #include "headrace/plan/partition.h"
-#include "headrace/plan/search.h"
+#include "headrace/plan/search/search.h"
 #include "headrace/runtime/stage.h"
 #include "headrace/schedule/schedule.h"
 

@@ -13,9 +13,9 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
-#include "headrace/runtime/collect.h"
 #include "headrace/schedule/versions.h"
 #include "headrace/tensor/exception_text.h"
+#include "headrace/transport/all_gather.h"
 
 namespace headrace {
 namespace {
@@ -160,7 +160,7 @@ StepResult Pipeline::train(const Work& work) {
   double start = std::numeric_limits<double>::infinity(), end = -start;
   std::map<int, double> loss_of;
   std::vector<std::vector<double>> norms;
-  for (const std::vector<double>& theirs : collect(transport_, mine, work.step)) {
+  for (const std::vector<double>& theirs : all_gather(transport_, mine, work.step)) {
     result.stop = result.stop || theirs[kStop] > 0;
     start = std::min(start, theirs[kStart]);
     end = std::max(end, theirs[kEnd]);
@@ -203,7 +203,7 @@ Evaluation Pipeline::evaluate(const Work& work) {
   }
   std::map<int, double> loss_of;
   Evaluation evaluation;
-  for (const std::vector<double>& theirs : collect(transport_, mine, work.step - 1)) {
+  for (const std::vector<double>& theirs : all_gather(transport_, mine, work.step - 1)) {
     for (std::size_t i = 0; i + 2 < theirs.size(); i += 3) {
       loss_of.emplace(static_cast<int>(theirs[i]), theirs[i + 1]);
       evaluation.correct += static_cast<std::int64_t>(theirs[i + 2]);

@@ -16,8 +16,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
-#include "headrace/runtime/collect.h"
-#include "headrace/runtime/memory.h"
+#include "headrace/tensor/memory.h"
 #include "headrace/timeline/chrome.h"
 #include "headrace/train/loss_scale.h"
 #include "headrace/train/optimizer.h"
@@ -26,6 +25,7 @@
 #include "headrace/train/stage_times.h"
 #include "headrace/train/summary.h"
 #include "headrace/train/trainable.h"
+#include "headrace/transport/all_gather.h"
 
 namespace headrace {
 namespace {
@@ -48,7 +48,7 @@ std::pair<std::string, std::string> first_difference(const std::string& a, const
 
 // Ranks that would train on different things are refused before the first step.
 void require_agreement(Transport& transport, const std::string& what, const std::string& mine) {
-  const std::vector<std::string> all = collect_text(transport, mine, kAgreement);
+  const std::vector<std::string> all = all_gather_text(transport, mine, kAgreement);
   for (std::size_t rank = 1; rank < all.size(); ++rank) {
     const auto [first, other] = first_difference(all[0], all[rank]);
     check(first == other, "ranks were given different ", what, ": rank 0 (", transport.host(0),
@@ -88,7 +88,7 @@ Timeline gather_timeline(Transport& transport,
   mine.insert(mine.begin(), transport.clock_error());
   Timeline timeline{name, true, {}, 0};
   double worst = 0, second = 0;  // errors against rank 0's clock
-  for (const std::vector<double>& theirs : collect(transport, mine, kTimeline)) {
+  for (const std::vector<double>& theirs : all_gather(transport, mine, kTimeline)) {
     auto& rank = timeline.ranks.emplace_back();
     second = std::max(second, std::min(worst, theirs[0]));
     worst = std::max(worst, theirs[0]);

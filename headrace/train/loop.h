@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "headrace/runtime/pipeline.h"
-#include "headrace/train/config.h"
+#include "headrace/train/config/config.h"
 #include "headrace/train/console.h"
 #include "headrace/transport/transport.h"
 

@@ -5,7 +5,7 @@
 // on every rank, so that all agree without a word.
 #pragma once
 
-#include "headrace/train/config.h"
+#include "headrace/train/config/config.h"
 
 namespace headrace {
 

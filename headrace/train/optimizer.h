@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "headrace/runtime/gradients.h"
-#include "headrace/train/config.h"
+#include "headrace/train/config/config.h"
 
 namespace headrace {
 

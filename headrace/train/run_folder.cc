@@ -12,7 +12,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
-#include "headrace/train/run_claim.h"
+#include "headrace/launch/run_claim.h"
 
 namespace headrace {
 namespace {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <string>
 
-#include "headrace/train/config.h"
+#include "headrace/train/config/config.h"
 #include "headrace/train/console.h"
 
 namespace headrace {

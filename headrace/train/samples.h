@@ -12,7 +12,7 @@
 
 #include "headrace/data/batches.h"
 #include "headrace/data/token_file.h"
-#include "headrace/train/config.h"
+#include "headrace/train/config/config.h"
 
 namespace headrace {
 

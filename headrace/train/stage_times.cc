@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "headrace/runtime/collect.h"
+#include "headrace/transport/all_gather.h"
 
 namespace headrace {
 
@@ -57,7 +57,7 @@ std::vector<StageSeconds> StageClock::gather(Transport& transport,
     mine.insert(mine.end(), numbers.begin(), numbers.end());
   }
   std::vector<StageSeconds> all;
-  const auto lists = collect(transport, mine, step);
+  const auto lists = all_gather(transport, mine, step);
   for (std::size_t rank = 0; rank < lists.size(); ++rank) {
     for (std::size_t i = 0; i + kNumbers <= lists[rank].size(); i += kNumbers) {
       const double* n = &lists[rank][i];

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "headrace/runtime/layout.h"
-#include "headrace/train/config.h"
+#include "headrace/train/config/config.h"
 #include "headrace/train/samples.h"
 #include "headrace/train/stage_times.h"
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "headrace/runtime/layout.h"
-#include "headrace/train/config.h"
+#include "headrace/train/config/config.h"
 
 namespace headrace {
 

@@ -11,8 +11,8 @@
 #include <thread>
 
 #include "headrace/tensor/exception_text.h"
-#include "headrace/transport/blame.h"
 #include "headrace/transport/dense.h"
+#include "headrace/transport/wait_chain.h"
 
 namespace headrace {
 
@@ -24,7 +24,7 @@ double seconds_now() {
   return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
 }
 
-struct Letter {
+struct Sent {
   Label label;
   Message message;
 };
@@ -33,7 +33,7 @@ struct Letter {
 struct Channel {
   std::uint64_t sent = 0;
   std::uint64_t posted = 0;
-  std::map<std::uint64_t, Letter> letters;
+  std::map<std::uint64_t, Sent> messages;
   std::set<std::uint64_t> unwanted;  // receives given up before their message came
 };
 
@@ -103,7 +103,7 @@ void World::wait(std::unique_lock<std::mutex>& lock,
   if (state(waiting.peer).ended)
     throw PeerError(waiting.peer, cat("rank ", waiting.peer, " has ended, and rank ", rank,
                                       " still waited ", to_string(waiting)));
-  const Blame at_fault = blame(rank, own.limit, waits, hosts);
+  const AtFault at_fault = find_at_fault(rank, own.limit, waits, hosts);
   throw PeerError(at_fault.rank, at_fault.what);
 }
 
@@ -127,7 +127,7 @@ LocalArrival::~LocalArrival() {
   if (taken_) return;
   const std::lock_guard lock(world_->mutex);
   Channel& channel = world_->channel(from_, to_, label_.purpose);
-  if (channel.letters.erase(number_) == 0) channel.unwanted.insert(number_);
+  if (channel.messages.erase(number_) == 0) channel.unwanted.insert(number_);
 }
 
 Message LocalArrival::wait() {
@@ -136,20 +136,20 @@ Message LocalArrival::wait() {
   Channel& channel = world_->channel(from_, to_, label_.purpose);
   world_->check_alive(to_);
   world_->wait(lock, to_, {from_, false, label_},
-               [&] { return channel.letters.contains(number_); });
-  Letter letter = std::move(channel.letters.extract(number_).mapped());
+               [&] { return channel.messages.contains(number_); });
+  Sent sent = std::move(channel.messages.extract(number_).mapped());
   taken_ = true;
   lock.unlock();
-  check(letter.label == label_, "rank ", to_, " expected ", to_string(label_), " from rank ", from_,
-        ", which sent ", to_string(letter.label));
+  check(sent.label == label_, "rank ", to_, " expected ", to_string(label_), " from rank ", from_,
+        ", which sent ", to_string(sent.label));
   if (world_->options.delay > 0) {
-    const double rest = letter.message.arrived - seconds_now();
+    const double rest = sent.message.arrived - seconds_now();
     if (rest > 0) std::this_thread::sleep_for(std::chrono::duration<double>(rest));
     const torch::NoGradGuard no_grad;
-    for (torch::Tensor& tensor : letter.message.tensors)
+    for (torch::Tensor& tensor : sent.message.tensors)
       if (tensor.defined()) tensor = tensor.clone().set_requires_grad(tensor.requires_grad());
   }
-  return std::move(letter.message);
+  return std::move(sent.message);
 }
 
 class Local : public Transport {
@@ -185,13 +185,13 @@ Local::~Local() {
 
 void Local::send(int to, const Label& label, const Tensors& tensors) {
   assert(to >= 0 && to < size() && to != rank_);
-  Letter letter{label, {dense(tensors, label), seconds_now(), 0}};
-  last_arrival_ = letter.message.arrived = letter.message.sent + world_->options.delay;
+  Sent sent{label, {dense(tensors, label), seconds_now(), 0}};
+  last_arrival_ = sent.message.arrived = sent.message.sent + world_->options.delay;
   std::unique_lock lock(world_->mutex);
   world_->check_alive(rank_);
   Channel& channel = world_->channel(rank_, to, label.purpose);
   const std::uint64_t number = channel.sent++;
-  if (channel.unwanted.erase(number) == 0) channel.letters.emplace(number, std::move(letter));
+  if (channel.unwanted.erase(number) == 0) channel.messages.emplace(number, std::move(sent));
   world_->state(to).changed.notify_all();
   if (world_->options.capacity_zero)
     world_->wait(lock, rank_, {to, true, label}, [&] { return channel.posted > number; });

@@ -18,10 +18,10 @@ const char* to_string(Purpose purpose) {
       return "sums of shared gradients";
     case Purpose::Parameters:
       return "updated parameters";
-    case Purpose::Collect:
+    case Purpose::AllGather:
       return "collected values";
-    case Purpose::Hello:
-      return "greeting";
+    case Purpose::Clock:
+      return "a clock's time";
   }
   return "unknown purpose";
 }

@@ -27,10 +27,9 @@
 #include <torch/torch.h>
 
 #include "headrace/base/error.h"
+#include "headrace/tensor/tensors.h"
 
 namespace headrace {
-
-using Tensors = std::vector<torch::Tensor>;
 
 enum class Purpose : std::uint8_t {
   Activations,
@@ -38,8 +37,8 @@ enum class Purpose : std::uint8_t {
   SharedGradients,  // of parameters that several ranks hold, to the one that adds them up
   SharedSums,       // and back
   Parameters,       // from the rank that updated them
-  Collect,
-  Hello
+  AllGather,
+  Clock
 };
 
 // What is shared between owners goes beside the pipeline's own messages, in neither's way.
@@ -55,7 +54,7 @@ constexpr std::size_t channel_of(Purpose purpose) {
 // `microbatch` is the number of a group of shared parameters. Steps are counted from 0 here, and
 // from 1 in texts; below 0 are messages outside of any step.
 struct Label {
-  Purpose purpose = Purpose::Collect;
+  Purpose purpose = Purpose::AllGather;
   std::int64_t step = 0;
   int stage = -1;
   int microbatch = -1;

@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "tests/pipe/plain.h"
 #include "tests/schedule_lists.h"
 

@@ -12,7 +12,7 @@
 
 #include "headrace/runtime/executor.h"
 #include "headrace/runtime/stage.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/lower.h"
 #include "headrace/transport/local.h"
 

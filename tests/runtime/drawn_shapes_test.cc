@@ -14,7 +14,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
-#include "headrace/plan/random.h"
+#include "headrace/plan/search/random.h"
 #include "headrace/runtime/layout.h"
 #include "tests/runtime/one_process.h"
 #include "tests/schedule_lists.h"

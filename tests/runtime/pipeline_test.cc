@@ -18,8 +18,8 @@
 
 #include "headrace/base/error.h"
 #include "headrace/model/gpt.h"
-#include "headrace/runtime/memory.h"
-#include "headrace/schedule/validate.h"
+#include "headrace/schedule/check/validate.h"
+#include "headrace/tensor/memory.h"
 #include "headrace/transport/local.h"
 
 namespace headrace {

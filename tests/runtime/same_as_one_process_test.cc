@@ -8,7 +8,7 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/plan/search.h"
+#include "headrace/plan/search/search.h"
 #include "headrace/runtime/layout.h"
 #include "tests/runtime/one_process.h"
 #include "tests/schedule_lists.h"

@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "headrace/base/text.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/check/validate.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/lower.h"
-#include "headrace/schedule/validate.h"
 #include "headrace/simulate/simulate.h"
 
 namespace headrace {

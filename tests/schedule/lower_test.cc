@@ -9,10 +9,10 @@
 
 #include "headrace/base/error.h"
 #include "headrace/schedule/action.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/check/validate.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/placement.h"
 #include "headrace/schedule/schedule.h"
-#include "headrace/schedule/validate.h"
 
 namespace headrace {
 namespace {

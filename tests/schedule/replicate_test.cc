@@ -1,5 +1,5 @@
 // Pipelines beside one another, and stages with replicas of their own.
-#include "headrace/schedule/replicate.h"
+#include "headrace/schedule/generators/replicate.h"
 
 #include <string>
 #include <vector>
@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
+#include "headrace/schedule/check/validate.h"
 #include "headrace/schedule/lower.h"
-#include "headrace/schedule/validate.h"
 #include "headrace/simulate/simulate.h"
 
 namespace headrace {

@@ -7,7 +7,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/schedule/action.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/placement.h"
 
 namespace headrace {

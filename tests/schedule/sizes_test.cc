@@ -8,9 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/check/validate.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/lower.h"
-#include "headrace/schedule/validate.h"
 
 namespace headrace {
 namespace {

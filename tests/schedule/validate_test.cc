@@ -1,4 +1,4 @@
-#include "headrace/schedule/validate.h"
+#include "headrace/schedule/check/validate.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -12,7 +12,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/schedule/action.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/lower.h"
 #include "headrace/schedule/placement.h"
 #include "headrace/schedule/schedule.h"

@@ -11,7 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "headrace/base/text.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 
 namespace headrace {
 namespace {

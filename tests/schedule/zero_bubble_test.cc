@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/simulate/simulate.h"
 
 namespace headrace {

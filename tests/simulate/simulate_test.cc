@@ -12,7 +12,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/schedule/costs.h"
-#include "headrace/schedule/generators.h"
+#include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/lower.h"
 #include "headrace/schedule/schedule.h"
 #include "headrace/timeline/metrics.h"

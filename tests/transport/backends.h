@@ -9,9 +9,9 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/transport/c10d.h"
+#include "headrace/transport/c10d/c10d.h"
 #include "headrace/transport/local.h"
-#include "headrace/transport/rendezvous.h"
+#include "headrace/transport/rendezvous/rendezvous.h"
 #include "headrace/transport/transport.h"
 
 namespace headrace {

@@ -5,7 +5,7 @@
 
 #include <gmock/gmock.h>
 
-#include "headrace/transport/blame.h"
+#include "headrace/transport/wait_chain.h"
 #include "tests/transport/backends.h"
 
 namespace headrace {
@@ -190,12 +190,12 @@ TEST_P(Failures, SendNeverBlocksOnThePeer) {
   });
 }
 
-TEST(Blame, EndOfTheChain) {
+TEST(AtFault, EndOfTheChain) {
   const std::vector<std::string> hosts = {"a", "b", "c", "d"};
   std::vector<std::optional<Waiting>> waits(4);
   waits[0] = Waiting{1, false, label(0)};
   waits[1] = Waiting{3, true, label(1)};
-  const Blame at_fault = blame(0, 2.5, waits, hosts);
+  const AtFault at_fault = find_at_fault(0, 2.5, waits, hosts);
   EXPECT_EQ(at_fault.rank, 3);
   EXPECT_EQ(
       at_fault.what,

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "headrace/base/error.h"
-#include "headrace/transport/rendezvous.h"
+#include "headrace/transport/rendezvous/rendezvous.h"
 
 namespace headrace {
 

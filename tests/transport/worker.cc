@@ -13,7 +13,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "headrace/transport/c10d.h"
+#include "headrace/transport/c10d/c10d.h"
 
 namespace {
 

@@ -1,0 +1,149 @@
+#include "headrace/launch/launch.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "headrace/base/error.h"
+#include "headrace/launch/cause.h"
+#include "headrace/launch/processes.h"
+#include "headrace/launch/status.h"
+#include "headrace/launch/worker.h"
+
+namespace headrace {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point then) {
+  return std::chrono::duration<double>(Clock::now() - then).count();
+}
+
+// Signals as something to poll for, and as they were before when it is over.
+class Signals {
+ public:
+  Signals() {
+    sigset_t wanted;
+    ::sigemptyset(&wanted);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::sigaddset(&wanted, signal);
+    ::sigprocmask(SIG_BLOCK, &wanted, &before_);
+    fd_ = ::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+    check(fd_ >= 0, "cannot wait for signals: ", std::strerror(errno));
+  }
+  ~Signals() {
+    ::close(fd_);
+    ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+  }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+  int fd() const { return fd_; }
+
+  // The next that asks to stop; 0 for none.
+  int next_stop() const {
+    signalfd_siginfo info{};
+    while (::read(fd_, &info, sizeof info) == static_cast<ssize_t>(sizeof info))
+      if (info.ssi_signo != SIGCHLD) return static_cast<int>(info.ssi_signo);
+    return 0;
+  }
+
+ private:
+  sigset_t before_{};
+  int fd_ = -1;
+};
+
+// One run, from the start of its workers to the end of the last.
+class Launch {
+ public:
+  explicit Launch(const LaunchOptions& options)
+      : options_(options), page_(StatusPage::create(options.workers)), processes_(options, page_) {}
+
+  int wait() {
+    while (!processes_.all_ended()) {
+      pause();
+      // Before the look: what ends after it then has a signal left for the next pause to end by.
+      while (const int signal = signals_.next_stop()) stop(signal);
+      processes_.look();
+      if (stop_signal_ == 0 && !cause_) look_for_cause();
+      if (kill_after_ > 0 && seconds_since(ending_since_) > kill_after_) kill();
+    }
+    if (stop_signal_ == 0 && !cause_ && processes_.any_failed()) look_for_cause();
+    if (cause_ && cause_->exit_code == 2) throw UsageError(cause_->text);
+    if (cause_) throw Error(cause_->text);
+    if (stop_signal_ != 0) return 128 + stop_signal_;
+    // A worker may have been told to stop by someone else; all of them then stop together.
+    for (const Outcome& outcome : processes_.outcomes())
+      if (outcome.exit_code == kStoppedExit) return kStoppedExit;
+    return 0;
+  }
+
+ private:
+  // Until something happens, or a tenth of a second for what only time decides.
+  void pause() const {
+    std::vector<pollfd> wanted = {{.fd = signals_.fd(), .events = POLLIN, .revents = 0}};
+    for (const int fd : processes_.report_fds())
+      wanted.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+    const bool timed = processes_.any_failed() || kill_after_ > 0;
+    ::poll(wanted.data(), wanted.size(), timed ? 100 : 10000);
+  }
+
+  void stop(int signal) {
+    if (stop_signal_ == 0 && !cause_) {
+      stop_signal_ = signal;
+      end(options_.stop_grace);
+    } else if (signal != SIGHUP) {
+      kill();  // whoever asks twice will not wait
+    }
+  }
+
+  void look_for_cause() {
+    if (!processes_.any_failed()) return;
+    if (!failing_since_) failing_since_ = Clock::now();
+    std::vector<Status> statuses;
+    statuses.reserve(static_cast<std::size_t>(options_.workers));
+    for (int rank = 0; rank < options_.workers; ++rank) statuses.push_back(page_.read(rank));
+    cause_ = find_cause(processes_.outcomes(), statuses, seconds_since(*failing_since_));
+    if (cause_) end(options_.failure_grace);
+  }
+
+  void end(double grace) {
+    processes_.signal_all(SIGTERM);
+    ending_since_ = Clock::now();
+    kill_after_ = grace;
+  }
+
+  void kill() {
+    processes_.signal_all(SIGKILL);
+    kill_after_ = 0;
+  }
+
+  const LaunchOptions& options_;
+  Signals signals_;  // blocked before the first worker can die
+  StatusPage page_;
+  Processes processes_;
+  int stop_signal_ = 0;
+  std::optional<Cause> cause_;
+  std::optional<Clock::time_point> failing_since_;
+  Clock::time_point ending_since_{};
+  double kill_after_ = 0;  // seconds after ending_since_; 0: not ending, or killed
+};
+
+}  // namespace
+
+int launch(const LaunchOptions& options) {
+  assert(options.workers >= 1 && !options.arguments.empty());
+  return Launch(options).wait();
+}
+
+}  // namespace headrace

@@ -1,0 +1,12 @@
+// What passes between stages and layers: a list of tensors, in which some may be undefined.
+#pragma once
+
+#include <vector>
+
+#include <torch/torch.h>
+
+namespace headrace {
+
+using Tensors = std::vector<torch::Tensor>;
+
+}  // namespace headrace

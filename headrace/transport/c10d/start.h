@@ -1,0 +1,35 @@
+// The start of a run over c10d: the ranks meet at the store, tell each other where they are, and
+// connect.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "headrace/transport/c10d/link.h"
+#include "headrace/transport/c10d/shared_ring.h"
+#include "headrace/transport/c10d/store_thread.h"
+#include "headrace/transport/rendezvous/rendezvous.h"
+
+namespace headrace {
+
+struct Introduction {
+  std::string host;
+  std::string boot;  // ranks with the same one share a clock
+  std::string address;
+  std::string rings;  // where; empty: it has none
+};
+
+struct Started {
+  std::unique_ptr<StoreThread> store_thread;
+  std::vector<Introduction> introductions;  // of every rank
+  GroupBackend group;
+  std::unique_ptr<SharedRings> rings;
+  std::vector<bool> shares_memory;  // by rank: messages both ways go through rings
+  DeviceGroups device_groups;       // empty where tensors on devices travel through the CPU
+};
+
+// Throws, within `limit` seconds, an Error that says who or what is missing.
+Started start_c10d(const Rendezvous& place, double limit, torch::Device device);
+
+}  // namespace headrace
