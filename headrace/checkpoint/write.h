@@ -3,7 +3,7 @@
 //
 //   write_share(directory, share, naming, rank, ranks);       // on every rank
 //   …                                                         // rank 0 hears that all have
-//   complete_checkpoint(directory, step, ranks, texts);       // on rank 0
+//   complete_checkpoint(directory, step, ranks, naming, texts);   // on rank 0
 //   prune_checkpoints(directory, keep);                       // folder.h
 //
 // `directory` (RUN/checkpoints) is made where need be; all ranks must see the same one. What a
@@ -35,11 +35,13 @@ struct CheckpointTexts {
   std::string config_toml;  // the resolved configuration of the run
 };
 
-// Checks that the shares are of one snapshot and hold no parameter twice. A complete checkpoint of
-// the same step is replaced, in one exchange. Returns its folder.
+// Checks that the shares are of one snapshot (step, samples, seed and numbers are the same in all)
+// and hold each parameter of `naming` once. A complete checkpoint of the same step is replaced, in
+// one exchange. Returns its folder.
 std::filesystem::path complete_checkpoint(const std::filesystem::path& directory,
                                           std::int64_t step,
                                           int ranks,
+                                          const Naming& naming,
                                           const CheckpointTexts& texts);
 
 }  // namespace headrace
