@@ -40,4 +40,7 @@ std::vector<std::string> verify_checkpoint(const std::filesystem::path& folder);
 std::vector<std::filesystem::path> prune_checkpoints(const std::filesystem::path& directory,
                                                      int keep);
 
+// Renames it first, so that what is left of a deletion that is killed is not taken for a checkpoint.
+void delete_checkpoint(const std::filesystem::path& folder);
+
 }  // namespace headrace

@@ -35,6 +35,8 @@ struct TensorView : TensorInfo {
   std::span<const std::byte> bytes;
 };
 
+std::string shape_text(const std::vector<std::uint64_t>& shape);  // "[96, 32]"
+
 // In the order of their bytes.
 struct SafetensorsHeader {
   std::vector<TensorView> tensors;
@@ -64,7 +66,7 @@ class SafetensorsFile {
 // multiple of 64 bytes, so that fp32 can be used in place.
 class SafetensorsWriter {
  public:
-  SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorInfo> tensors);
+  SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors);
 
   void append(std::span<const std::byte> bytes);
   FileRecord finish();  // on disk when it returns

@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <fcntl.h>
+
+#include "headrace/base/error.h"
+#include "headrace/checkpoint/files.h"
+#include "headrace/checkpoint/folder.h"
+#include "headrace/checkpoint/manifest.h"
+#include "headrace/checkpoint/record.h"
+#include "headrace/checkpoint/safetensors.h"
+#include "headrace/checkpoint/shards.h"
+#include "headrace/checkpoint/write.h"
+
+namespace headrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The shares put together.
+struct Whole {
+  CheckpointState state;
+  Manifest files;
+  std::map<std::string, std::string> places;  // of each tensor: its shard of weights
+  std::uint64_t bytes = 0;                    // of the weights
+};
+
+ShareRecord record_of(const fs::path& folder, int rank, int ranks) {
+  const fs::path path = folder / record_file(rank);
+  check(fs::exists(path), "what rank ", rank, " has written is not to be seen here: there is no ",
+        path.string(), "; all ranks must write to the same folder, on a file system that all "
+        "hosts share");
+  ShareRecord record = read_record(folder, rank);
+  check(record.rank == rank && record.ranks == ranks, path.string(), " is of rank ", record.rank,
+        " of ", record.ranks, ", not of rank ", rank, " of ", ranks);
+  return record;
+}
+
+void add_share(const fs::path& folder, const ShareRecord& share, Whole& whole) {
+  for (const FileRecord& record : share.files) {
+    const SafetensorsFile file(folder / record.name);
+    check(file.bytes().size() == record.bytes, file.path().string(), " has ", file.bytes().size(),
+          " bytes, and rank ", share.rank, " wrote ", record.bytes);
+    whole.files.push_back(record);
+    if (!record.name.starts_with(kWeights)) continue;
+    for (const TensorView& tensor : file.tensors()) {
+      const auto [place, is_new] = whole.places.emplace(tensor.name, record.name);
+      check(is_new, tensor.name, " stands twice: in ", place->second, " and in ", record.name);
+      whole.bytes += tensor.bytes.size();
+    }
+  }
+}
+
+// What of the shares' states must be the same.
+bool agree(CheckpointState a, const CheckpointState& b) {
+  a.first = b.first;
+  a.second = b.second;
+  return a == b;
+}
+
+Whole gather(const fs::path& folder, int ranks, const Naming& naming) {
+  Whole whole;
+  bool is_first = true;  // of those that hold tensors
+  for (int rank = 0; rank < ranks; ++rank) {
+    const ShareRecord share = record_of(folder, rank, ranks);
+    if (rank == 0) whole.state = share.state;
+    check(agree(share.state, whole.state), "the shares of rank 0 and rank ", rank,
+          " are not of one snapshot: their step, samples, seed or numbers differ");
+    if (!share.files.empty()) {
+      if (is_first) whole.state = share.state;
+      is_first = false;
+      check(share.state == whole.state, "rank ", rank, " has other moments than the ranks before");
+    }
+    add_share(folder, share, whole);
+  }
+  for (const auto& [name, as] : naming.stored)
+    check(whole.places.contains(as.name), "no rank has written the parameter ", name);
+  check(whole.places.size() == naming.stored.size(), "the shares hold ", whole.places.size(),
+        " parameters, and the model has ", naming.stored.size());
+  return whole;
+}
+
+// Those of earlier writers, and the ranks' records.
+void remove_others(const fs::path& folder, const Manifest& files) {
+  std::vector<fs::path> others;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
+    if (find(files, entry.path().filename().string()) == nullptr) others.push_back(entry.path());
+  for (const fs::path& other : others) fs::remove_all(other);
+}
+
+void give_name(const fs::path& partial, const fs::path& folder) {
+  if (!fs::exists(folder)) {
+    fs::rename(partial, folder);
+    return;
+  }
+  // The older one of this step keeps its name until the new one has it.
+  if (::renameat2(AT_FDCWD, partial.c_str(), AT_FDCWD, folder.c_str(), RENAME_EXCHANGE) == 0) {
+    delete_checkpoint(partial);
+    return;
+  }
+  check(errno == EINVAL || errno == ENOSYS, "cannot rename ", partial.string(), " to ",
+        folder.string(), ": ", std::strerror(errno));
+  delete_checkpoint(folder);  // a file system that exchanges no names
+  fs::rename(partial, folder);
+}
+
+void complete(const fs::path& directory,
+              const fs::path& partial,
+              const fs::path& folder,
+              int ranks,
+              const Naming& naming,
+              const CheckpointTexts& texts) {
+  Whole whole = gather(partial, ranks, naming);
+  Manifest& files = whole.files;
+  files.push_back(write_durably(partial / kModelConfigFile, texts.config_json));
+  files.push_back(write_durably(partial / kRunConfigFile, texts.config_toml));
+  files.push_back(write_durably(partial / kStateFile, to_json(whole.state)));
+  files.push_back(write_durably(partial / kIndexFile, to_index_json(whole.places, whole.bytes)));
+  std::ranges::sort(files, {}, &FileRecord::name);
+  remove_others(partial, files);
+  write_durably(partial / kManifestFile, to_json(files));
+  sync_folder(partial);
+  give_name(partial, folder);
+  sync_folder(directory);
+}
+
+}  // namespace
+
+fs::path complete_checkpoint(const fs::path& directory,
+                             std::int64_t step,
+                             int ranks,
+                             const Naming& naming,
+                             const CheckpointTexts& texts) {
+  const fs::path folder = checkpoint_folder(directory, step);
+  std::string why;
+  try {
+    complete(directory, partial_folder(directory, step), folder, ranks, naming, texts);
+    return folder;
+  } catch (const Error& error) {
+    why = error.what();
+  } catch (const fs::filesystem_error& error) {
+    why = cat("cannot change ", error.path1().string(), ": ", error.code().message());
+  }
+  throw Error(cat("rank 0 could not complete the checkpoint of step ", step, ": ", why));
+}
+
+}  // namespace headrace
