@@ -31,6 +31,7 @@
 #include "headrace/simulate/simulate.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/tensor/memory.h"
+#include "headrace/timeline/account.h"
 #include "headrace/train/optimizer.h"
 #include "headrace/transport/all_gather.h"
 #include "headrace/transport/c10d/c10d.h"
@@ -102,11 +103,11 @@ class MeasuredCosts {
           what == Kind::Forward || what == Kind::SendForward || what == Kind::RecvForward;
       const std::size_t kind = forward ? 0 : what == Kind::BackwardWeight ? 2 : 1;
       const std::size_t at = 2 * (3 * static_cast<std::size_t>(event.action.stage) + kind);
-      const double under_way = event.wait > 0 ? event.wait + event.transfer : 0;
-      numbers_[at] += event.end - event.start - under_way;
+      const Spent spent = spent_on(event);
+      numbers_[at] += spent.work + (spent.wait > 0 ? 0 : spent.transfer);
       numbers_[at + 1] += is_compute(what) ? 1 : 0;
-      if (event.wait > 0) {
-        numbers_[numbers_.size() - 2] += event.transfer;
+      if (spent.wait > 0) {
+        numbers_[numbers_.size() - 2] += spent.transfer;
         numbers_[numbers_.size() - 1] += 1;
       }
     }
@@ -147,7 +148,7 @@ void run(const Options& options, Transport& transport) {
     wanted.wish.split = {wanted.model[static_cast<std::size_t>(options.cut)].name};
   Pipeline pipeline(make_layout(wanted), transport, {.seed = 1});
   TrainConfig config;
-  Optimizer optimizer(config, pipeline.gradients().to_update());
+  Optimizer optimizer(config, pipeline.to_update().values);
   const auto tokens = [&](const char* what, int microbatch) {
     auto generator = at::detail::createCPUGenerator(keyed(1, what, microbatch));
     return torch::randint(0, size.model.vocabulary, {size.microbatch, size.model.context},
@@ -165,14 +166,14 @@ void run(const Options& options, Transport& transport) {
   constexpr int kWarmUp = 2;
   for (int step = 0; step < kWarmUp + options.steps; ++step) {
     const auto start = std::chrono::steady_clock::now();
-    Work work;
-    work.step = step;
-    work.microbatches = size.microbatches;
-    work.inputs = [&](int m) { return inputs[static_cast<std::size_t>(m)]; };
-    work.targets = [&](int m) { return targets[static_cast<std::size_t>(m)]; };
-    work.loss_scale = 1.0 / static_cast<double>(tokens_a_step);
-    const StepResult result = pipeline.train(work);
-    optimizer.step(1e-3);
+    const StepResult result =
+        pipeline.train({.step = step,
+                        .microbatches = size.microbatches,
+                        .inputs = [&](int m) { return inputs[static_cast<std::size_t>(m)]; },
+                        .targets = [&](int m) { return targets[static_cast<std::size_t>(m)]; }},
+                       {.normaliser = 1.0 / static_cast<double>(tokens_a_step)});
+    const ToUpdate update = pipeline.to_update();
+    optimizer.step(1e-3, update.values, update.gradients);
     if (step < kWarmUp) continue;
     seconds.push_back(
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

@@ -30,6 +30,7 @@
 #include "headrace/tensor/memory.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/loop.h"
+#include "headrace/train/resume.h"
 #include "headrace/train/trainable.h"
 #include "headrace/transport/c10d/c10d.h"
 #include "headrace/transport/rendezvous/interfaces.h"
@@ -40,6 +41,7 @@ namespace {
 
 struct Flags {
   std::string file;
+  std::string resume;
   std::vector<std::string> settings;
   std::string ranks, schedule, microbatches, steps, threads;
   std::string run_dir;
@@ -58,7 +60,15 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   flag("train.microbatches", flags.microbatches);
   flag("train.steps", flags.steps);
   flag("pipeline.threads", flags.threads);
-  Config config = read_config(flags.file, settings);
+  check_usage(flags.file.empty() != flags.resume.empty(),
+              flags.file.empty() ? "give a configuration, or --resume with a run's folder"
+                                 : "a configuration and --resume are both given; a run is resumed "
+                                   "with its own, and --set and flags change it");
+  check_usage(flags.resume.empty() || (flags.run_dir.empty() && !flags.overwrite),
+              "a run is resumed in its own folder; leave out ",
+              flags.overwrite ? "--overwrite" : "--run-dir");
+  Config config = flags.resume.empty() ? read_config(flags.file, settings)
+                                       : resumed_config(flags.resume, settings);
   config.timeline = flags.timeline;
   resolve(config);  // a balance or a split says how many ranks there are
   int& ranks = config.pipeline.ranks;
@@ -80,6 +90,7 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
     config.pipeline.threads = std::max(1, available_cores() / processes);
   resolve(config);
   // All that can be refused before any process or network starts.
+  if (config.resume) require_resumable(config);
   require_trainable(config, /*all_on_this_machine=*/!place);
   return config;
 }
@@ -133,6 +144,7 @@ std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
 }
 
 RunClaim claim_folder(const Flags& flags) {
+  if (!flags.resume.empty()) return RunClaim::resumed(flags.resume);
   const std::filesystem::path own = "runs" / std::filesystem::path(flags.file).stem();
   if (!flags.run_dir.empty()) return RunClaim::named(flags.run_dir, flags.overwrite);
   return flags.overwrite ? RunClaim::named(own, true) : RunClaim::next(own);
@@ -158,17 +170,16 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     TrainingHooks hooks;
     hooks.console = console ? &*console : nullptr;
     hooks.stop_requested = stop_requested;
-    std::int64_t noted = -1;
-    hooks.on_action = [&](std::int64_t step, const Action& action) {
-      if (step != noted) {
-        page.note_phase(place.rank, Phase::Training);
-        page.note_step(place.rank, step + 1);
-        noted = step;
-      }
+    hooks.on_step = [&](std::int64_t step) {
+      page.note_phase(place.rank, Phase::Training);
+      page.note_step(place.rank, step);
+    };
+    hooks.on_action = [&](const Action& action) {
       page.note_stage(place.rank, action.stage);
       page.note_action(place.rank, to_string(action));
     };
     hooks.on_evaluation = [&] { page.note_phase(place.rank, Phase::Evaluating); };
+    hooks.on_saving = [&] { page.note_phase(place.rank, Phase::Saving); };
     const TrainingResult result = run_training(config, *transport, hooks);
     page.note_phase(place.rank, Phase::Ending);
     transport.reset();
@@ -209,10 +220,11 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
 void add_train(CLI::App& program) {
   auto flags = std::make_shared<Flags>();
   CLI::App* command = program.add_subcommand(kTorchCommands[0].first, kTorchCommands[0].second);
-  command
-      ->add_option("file", flags->file,
-                   "configuration (TOML); docs/configuration.md lists its keys")
-      ->required();
+  command->add_option("file", flags->file,
+                      "configuration (TOML); docs/configuration.md lists its keys");
+  command->add_option("--resume", flags->resume,
+                      "go on from the newest checkpoint of the run in this folder, with its own "
+                      "configuration under flags and settings");
   command->add_option("--ranks", flags->ranks, "ranks of the pipeline (default: the file's, or 2)");
   command->add_option("--schedule", flags->schedule, "schedule (default: the file's, or 1f1b)");
   command->add_option("--microbatches", flags->microbatches,

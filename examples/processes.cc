@@ -36,20 +36,19 @@ void train(Transport& transport) {
   Pipeline pipeline(
       make_layout({.model = gpt(config), .schedule = "1f1b", .ranks = transport.size()}), transport,
       {.seed = 1});
-  Optimizer optimizer(TrainConfig(), pipeline.gradients().to_update());
+  Optimizer optimizer(TrainConfig(), pipeline.to_update().values);
   const torch::Tensor sequence = torch::arange(kContext + 1).remainder(17);
   const torch::Tensor inputs = sequence.slice(0, 0, kContext).expand({kRows, kContext});
   const torch::Tensor targets = sequence.slice(0, 1).expand({kRows, kContext});
   for (int step = 0; step < kSteps; ++step) {
-    Work work;
-    work.step = step;
-    work.microbatches = kMicrobatches;
-    work.inputs = [&](int) { return inputs; };
-    work.targets = [&](int) { return targets; };
-    work.loss_scale = 1.0 / (kMicrobatches * kRows * kContext);
-    work.clip = 1;
-    const StepResult result = pipeline.train(work);
-    optimizer.step(1e-2);
+    const StepResult result =
+        pipeline.train({.step = step,
+                        .microbatches = kMicrobatches,
+                        .inputs = [&](int) { return inputs; },
+                        .targets = [&](int) { return targets; }},
+                       {.normaliser = 1.0 / (kMicrobatches * kRows * kContext), .clip = 1});
+    const ToUpdate update = pipeline.to_update();
+    optimizer.step(1e-2, update.values, update.gradients);
     if (transport.rank() == 0 && step % 5 == 4)
       std::printf("step %d  loss %.4f\n", step + 1, result.loss);
   }

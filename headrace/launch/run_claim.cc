@@ -47,7 +47,7 @@ bool has_records(const fs::path& folder) {
   // Before them come only files of what is going to be done.
   return std::any_of(kRunFiles.begin() + 2, kRunFiles.end(), [&](const char* name) {
     std::error_code ignored;
-    return fs::exists(folder / name) && fs::file_size(folder / name, ignored) > 0;
+    return fs::exists(folder / name) && !fs::is_empty(folder / name, ignored);
   });
 }
 
@@ -100,6 +100,15 @@ RunClaim::RunClaim(RunClaim&& other) noexcept
 
 RunClaim::~RunClaim() {
   if (fd_ >= 0) ::close(fd_);
+}
+
+RunClaim RunClaim::resumed(const fs::path& folder) {
+  check_usage(first_line(folder / kConfig) == kRunMark, folder.string(),
+              " is no run's folder: it holds no ", kConfig, " that a run wrote");
+  const std::optional<int> fd = lock(folder);
+  check_usage(fd.has_value(), "a run is under way in ", folder.string(), " (",
+              first_line(folder / kLock), "); it cannot be resumed before it has ended");
+  return RunClaim(folder, *fd);
 }
 
 RunClaim RunClaim::named(const fs::path& folder, bool overwrite) {

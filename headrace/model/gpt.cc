@@ -11,6 +11,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
 #include "headrace/model/halves.h"
+#include "headrace/model/metrics.h"
 #include "headrace/model/operations.h"
 #include "headrace/model/precision.h"
 
@@ -24,11 +25,12 @@ constexpr double kFloatBytes = 4;
 
 class EmbeddingLayer : public Layer {
  public:
-  EmbeddingLayer(std::vector<Parameter> parameters, double p)
-      : Layer(std::move(parameters)), p_(p) {}
+  explicit EmbeddingLayer(double p) : p_(p) {}
 
-  Tensors forward(const Tensors& inputs, const Context& context) override {
-    const Tensor x = embed(inputs[0], parameter(0), parameter(1), context.weight_gradients);
+  Tensors forward(const Tensors& inputs,
+                  const Context& context,
+                  const StageContext& stage) override {
+    const Tensor x = embed(inputs[0], stage.weights[0], stage.weights[1], stage.weight_gradients);
     return {context.training && p_ > 0 ? keyed_dropout(x, p_, keyed(context.key, "embedding")) : x};
   }
 
@@ -39,24 +41,25 @@ class EmbeddingLayer : public Layer {
 // A block's attention (heads > 0) or MLP half.
 class HalfLayer : public Layer {
  public:
-  HalfLayer(std::vector<Parameter> parameters, std::string name, int heads, double p)
-      : Layer(std::move(parameters)), name_(std::move(name)), heads_(heads), p_(p) {}
+  HalfLayer(std::string name, int heads, double p) : name_(std::move(name)), heads_(heads), p_(p) {}
 
-  Tensors forward(const Tensors& inputs, const Context& context) override {
+  Tensors forward(const Tensors& inputs,
+                  const Context& context,
+                  const StageContext& stage) override {
     const HalfWeights weights{
-        .norm_weight = parameter(0),
-        .norm_bias = parameter(1),
-        .first_weight = parameter(2),
-        .first_bias = parameter(3),
-        .second_weight = parameter(4),
-        .second_bias = parameter(5),
-        .first_cast = first_.of(parameter(2), context.precision, context.weights),
-        .second_cast = second_.of(parameter(4), context.precision, context.weights)};
+        .norm_weight = stage.weights[0],
+        .norm_bias = stage.weights[1],
+        .first_weight = stage.weights[2],
+        .first_bias = stage.weights[3],
+        .second_weight = stage.weights[4],
+        .second_bias = stage.weights[5],
+        .first_cast = first_.of(stage.weights[2], context.precision, stage.version),
+        .second_cast = second_.of(stage.weights[4], context.precision, stage.version)};
     const HalfOptions options{.heads = heads_,
                               .dropout = context.training ? p_ : 0,
                               .key = keyed(context.key, name_),
-                              .sink = context.weight_gradients,
-                              .recompute = heads_ > 0 && context.recompute_attention};
+                              .sink = stage.weight_gradients,
+                              .recompute = heads_ > 0 && stage.recompute_attention};
     return {heads_ > 0 ? attention_half(inputs[0], weights, options)
                        : mlp_half(inputs[0], weights, options)};
   }
@@ -70,16 +73,17 @@ class HalfLayer : public Layer {
 
 class HeadLayer : public Layer {
  public:
-  using Layer::Layer;
-
-  Tensors forward(const Tensors& inputs, const Context& context) override {
+  Tensors forward(const Tensors& inputs,
+                  const Context& context,
+                  const StageContext& stage) override {
     const Tensor normed =
-        torch::layer_norm(inputs[0], {inputs[0].size(-1)}, parameter(0), parameter(1));
-    if (!context.targets.defined()) return {torch::matmul(normed, parameter(2).t())};
-    const HeadResult result = linear_cross_entropy(
-        normed, parameter(2), matrix_.of(parameter(2), context.precision, context.weights),
-        context.targets, context.loss_scale, !context.training, context.weight_gradients);
-    return {result.loss, result.correct};
+        torch::layer_norm(inputs[0], {inputs[0].size(-1)}, stage.weights[0], stage.weights[1]);
+    const Tensor& matrix = stage.weights[2];
+    if (!context.targets.defined()) return {torch::matmul(normed, matrix.t())};
+    return linear_cross_entropy(
+        normed, matrix, matrix_.of(matrix, context.precision, stage.version), context.targets,
+        context.normaliser, context.training ? std::vector<Metric>() : metrics(),
+        stage.weight_gradients);
   }
 
  private:
@@ -131,9 +135,7 @@ LayerSpec embedding_spec(const GptConfig& config) {
       {"embedding.position.weight", {config.context, config.width}, 0, kInitialDeviation}};
   spec.cost = {0, 4 * values * kFloatBytes, values * kFloatBytes};
   spec.memory = {.working = 2 * values};
-  spec.build = [parameters = spec.parameters, p = config.dropout](const BuildOptions& options) {
-    return std::make_unique<EmbeddingLayer>(make_parameters(parameters, options), p);
-  };
+  spec.build = [p = config.dropout] { return std::make_unique<EmbeddingLayer>(p); };
   return spec;
 }
 
@@ -153,10 +155,8 @@ LayerSpec attention_spec(const GptConfig& config, int block) {
                  .products = 5 * tokens * width,
                  .working = 9 * tokens * width,
                  .is_attention = true};
-  spec.build = [parameters = spec.parameters, name = spec.name,
-                config](const BuildOptions& options) {
-    return std::make_unique<HalfLayer>(make_parameters(parameters, options), name, config.heads,
-                                       config.dropout);
+  spec.build = [name = spec.name, config] {
+    return std::make_unique<HalfLayer>(name, config.heads, config.dropout);
   };
   return spec;
 }
@@ -174,10 +174,8 @@ LayerSpec mlp_spec(const GptConfig& config, int block) {
   spec.memory = {.floats = tokens * ((1 + mask) * width + 2),
                  .products = 9 * tokens * width,
                  .working = 9 * tokens * width};
-  spec.build = [parameters = spec.parameters, name = spec.name,
-                config](const BuildOptions& options) {
-    return std::make_unique<HalfLayer>(make_parameters(parameters, options), name, 0,
-                                       config.dropout);
+  spec.build = [name = spec.name, config] {
+    return std::make_unique<HalfLayer>(name, 0, config.dropout);
   };
   return spec;
 }
@@ -197,9 +195,7 @@ LayerSpec head_spec(const GptConfig& config) {
   spec.memory = {.floats = tokens * (2 * width + vocabulary + 4),
                  .working = 3 * tokens * width,
                  .copies = tokens * (vocabulary + width)};
-  spec.build = [parameters = spec.parameters](const BuildOptions& options) {
-    return std::make_unique<HeadLayer>(make_parameters(parameters, options));
-  };
+  spec.build = [] { return std::make_unique<HeadLayer>(); };
   return spec;
 }
 
@@ -207,8 +203,7 @@ LayerSpec head_spec(const GptConfig& config) {
 
 std::vector<LayerSpec> gpt(const GptConfig& config) {
   require_sizes(config);
-  // A half's six parameters are listed in its description and in what builds it.
-  require_memory(2.0 * config.layers * (sizeof(LayerSpec) + 12 * sizeof(ParameterSpec)),
+  require_memory(2.0 * config.layers * (sizeof(LayerSpec) + 6 * sizeof(ParameterSpec)),
                  cat("model.layers ", config.layers, " are too many to describe"));
   std::vector<LayerSpec> model = {embedding_spec(config)};
   for (int block = 0; block < config.layers; ++block) {

@@ -15,20 +15,19 @@ std::int64_t ParameterSpec::elements() const {
   return count;
 }
 
-std::vector<Parameter> make_parameters(const std::vector<ParameterSpec>& specs,
-                                       const BuildOptions& options) {
+Tensors initial_weights(const std::vector<ParameterSpec>& parameters, const BuildOptions& options) {
   const torch::NoGradGuard no_grad;
-  std::vector<Parameter> parameters;
-  for (const ParameterSpec& spec : specs) {
+  Tensors weights;
+  for (const ParameterSpec& spec : parameters) {
     torch::Tensor value = torch::full(spec.shape, spec.mean, torch::kFloat32);
     if (spec.deviation > 0) {
       // A generator of its own: the default one belongs to all threads of the process.
       auto generator = at::detail::createCPUGenerator(keyed(options.seed, spec.name));
       value.normal_(spec.mean, spec.deviation, generator);
     }
-    parameters.push_back({spec, value.to(options.device).requires_grad_(true)});
+    weights.push_back(value.to(options.device).requires_grad_(true));
   }
-  return parameters;
+  return weights;
 }
 
 std::int64_t parameter_count(const std::vector<LayerSpec>& model) {

@@ -2,8 +2,11 @@
 // and how to build it; only the rank that owns it does.
 //
 //   std::vector<LayerSpec> model = gpt(config);
-//   std::unique_ptr<Layer> layer = model[3].build({.seed = 1});
+//   std::unique_ptr<Layer> layer = model[3].build();
+//   Tensors weights = initial_weights(model[3].parameters, {.seed = 1});
+//   Tensors out = layer->forward({x}, {.key = 7}, {.weights = weights});
 //
+// A layer holds no weights: whoever runs it has them (runtime/weights.h) and says which it is to use.
 // Parameters have global names ("blocks.3.mlp.up.weight"), which do not depend on the split, and
 // their initial values depend on (seed, name) alone. A name that stands in several specs is a
 // shared parameter: each owner has its own gradient, and the runtime adds them up in the order of
@@ -33,56 +36,51 @@ struct ParameterSpec {
   std::int64_t elements() const;
 };
 
-struct Parameter {
-  ParameterSpec spec;
-  torch::Tensor value;  // a leaf; its gradient is accumulated in place
-};
-
-// What a forward needs to know besides its input.
+// What a forward is told of the step, the same for all layers.
 struct Context {
   bool training = true;
+  std::int64_t step = 0;
   int microbatch = -1;
   // The key of this forward's random draws, already mixed from (run seed, step, microbatch).
   std::uint64_t key = 0;
   // For the last layer: [rows, context] int64, -100 where there is nothing to predict. Undefined:
   // it returns logits.
   torch::Tensor targets;
-  double loss_scale = 1;      // 1 / valid tokens of the global batch
-  double gradient_scale = 1;  // what the backward starts from, so that fp16 holds the gradients
+  // What the sum of the token losses is multiplied by: 1 / valid tokens of the global batch.
+  double normaliser = 1;
+  double backward_scale = 1;  // what the backward starts from, so that fp16 holds the gradients
   // Of matrix products: fp32, or bf16 or fp16 (precision.h).
   torch::ScalarType precision = torch::kFloat32;
+};
+
+// What a forward is told by the layer's stage.
+struct StageContext {
+  Tensors weights;  // in the order of the layer's parameters: leaves, with a gradient to add to
   // Forwards with the same number, not below 0, see the same weights.
-  std::int64_t weights = -1;
+  std::int64_t version = -1;
   bool recompute_attention = false;             // halves.h
   WeightGradients* weight_gradients = nullptr;  // null: weight gradients are computed at once
 };
 
 class Layer {
  public:
-  explicit Layer(std::vector<Parameter> parameters) : parameters_(std::move(parameters)) {}
+  Layer() = default;
   Layer(const Layer&) = delete;
   Layer& operator=(const Layer&) = delete;
   virtual ~Layer() = default;
 
-  // The last layer, given targets, returns {loss, correct}: the scaled loss to start the backward
-  // from (0-dim, double) and, outside training, how many tokens were predicted right (0-dim,
-  // int64).
-  virtual Tensors forward(const Tensors& inputs, const Context& context) = 0;
+  // The last layer, given targets, returns the normalised loss to start the backward from (0-dim,
+  // double) and, outside of training, its metrics' sums (metrics.h).
+  virtual Tensors forward(const Tensors& inputs,
+                          const Context& context,
+                          const StageContext& stage) = 0;
 
   // True for what is not ours, a user's module: it leaves its gradients to autograd, so that a
-  // split backward goes through its stage twice; and its forward may write into its inputs, ask
-  // whether they want a gradient, and change its state().
+  // split backward goes through its stage twice; its forward may write into its inputs, ask
+  // whether they want a gradient, and change its state(); and it has its weights itself.
   virtual bool is_foreign() const { return false; }
-  // Tensors that it keeps from one forward to the next, besides its parameters.
-  virtual std::vector<torch::Tensor> state() const { return {}; }
-
-  std::vector<Parameter>& parameters() { return parameters_; }
-
- protected:
-  torch::Tensor& parameter(std::size_t index) { return parameters_[index].value; }
-
- private:
-  std::vector<Parameter> parameters_;
+  // Tensors that it keeps from one forward to the next, besides its weights.
+  virtual Tensors state() const { return {}; }
 };
 
 struct BuildOptions {
@@ -90,10 +88,9 @@ struct BuildOptions {
   torch::Device device = torch::kCPU;
 };
 
-// Builds the parameters with their initial values, which depend on (seed, name) alone: they are
-// drawn on the CPU.
-std::vector<Parameter> make_parameters(const std::vector<ParameterSpec>& specs,
-                                       const BuildOptions& options);
+// Leaves with the parameters' initial values, which depend on (seed, name) alone: they are drawn on
+// the CPU.
+Tensors initial_weights(const std::vector<ParameterSpec>& parameters, const BuildOptions& options);
 
 // Estimates for one sequence, forward only.
 struct LayerCost {
@@ -121,7 +118,7 @@ struct LayerSpec {
   std::vector<ParameterSpec> parameters;
   LayerCost cost;
   LayerMemory memory;
-  std::function<std::unique_ptr<Layer>(const BuildOptions&)> build;
+  std::function<std::unique_ptr<Layer>()> build;
 };
 
 // Of the whole model; a shared parameter counts once.

@@ -13,13 +13,6 @@
 namespace headrace {
 namespace {
 
-std::vector<Parameter> parameters_of(const torch::nn::AnyModule& module) {
-  std::vector<Parameter> parameters;
-  for (const auto& named : module.ptr()->named_parameters())
-    parameters.push_back({{named.key(), named.value().sizes().vec()}, named.value()});
-  return parameters;
-}
-
 // How many tensors a module's forward takes, without those that have a default. An AnyModule tells
 // it only where it is given a wrong number, before it calls the module.
 std::size_t arity_of(torch::nn::AnyModule& module) {
@@ -39,11 +32,10 @@ std::size_t arity_of(torch::nn::AnyModule& module) {
 
 class ForeignLayer : public Layer {
  public:
-  ForeignLayer(std::vector<Parameter> parameters, const ModulePlace& place)
-      : Layer(std::move(parameters)), place_(place) {}
+  explicit ForeignLayer(const ModulePlace& place) : place_(place) {}
   bool is_foreign() const override { return true; }
 
-  Tensors forward(const Tensors& inputs, const Context& context) override {
+  Tensors forward(const Tensors& inputs, const Context& context, const StageContext&) override {
     Draws draws(keyed(context.key, place_.index), place_.device);
     Tensors outputs = compute(inputs, context);
     if (place_.drew != nullptr && draws.any()) *place_.drew = true;
@@ -59,9 +51,7 @@ class ForeignLayer : public Layer {
 class ModuleLayer : public ForeignLayer {
  public:
   ModuleLayer(torch::nn::AnyModule module, const ModulePlace& place)
-      : ForeignLayer(parameters_of(module), place),
-        module_(std::move(module)),
-        arity_(arity_of(module_)) {
+      : ForeignLayer(place), module_(std::move(module)), arity_(arity_of(module_)) {
     check_usage(arity_ <= kModuleTensors, "module ", module_.ptr()->name(), " takes ", arity_,
                 " tensors; at most ", kModuleTensors, " are passed");
   }
@@ -93,7 +83,7 @@ class ModuleLayer : public ForeignLayer {
 class LossLayer : public ForeignLayer {
  public:
   LossLayer(const LossFunction& loss, const ModulePlace& place)
-      : ForeignLayer({}, place), loss_(loss) {}
+      : ForeignLayer(place), loss_(loss) {}
 
  protected:
   Tensors compute(const Tensors& inputs, const Context& context) override {
@@ -106,7 +96,7 @@ class LossLayer : public ForeignLayer {
           " is not a number, but the model's output ",
           "is: a mean over labels of which none counts there? Give step() a sum of losses, and as ",
           "its divisor how many labels of the batch count");
-    return {loss * context.loss_scale};
+    return {loss * context.normaliser};
   }
 
  private:
@@ -117,6 +107,10 @@ class LossLayer : public ForeignLayer {
 
 std::unique_ptr<Layer> module_layer(torch::nn::AnyModule module, const ModulePlace& place) {
   return std::make_unique<ModuleLayer>(std::move(module), place);
+}
+
+Tensors module_weights(const torch::nn::AnyModule& module) {
+  return module.ptr()->parameters();
 }
 
 std::unique_ptr<Layer> loss_layer(const LossFunction& loss, const ModulePlace& place) {

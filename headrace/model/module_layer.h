@@ -25,11 +25,13 @@ struct ModulePlace {
 // and its index (draws.h).
 constexpr std::size_t kModuleTensors = 4;
 std::unique_ptr<Layer> module_layer(torch::nn::AnyModule module, const ModulePlace& place);
+// The module's own weights, which its stage is to know of.
+Tensors module_weights(const torch::nn::AnyModule& module);
 
 // (output of the model, targets) → a scalar: a mean over their rows, or a sum.
 using LossFunction = std::function<torch::Tensor(const torch::Tensor&, const torch::Tensor&)>;
 
-// The loss as a model's last layer, times the context's loss_scale; gives what it is given where
+// The loss as a model's last layer, times the context's normaliser; gives what it is given where
 // there are no targets. `loss` is looked up at each call: it may change between steps. Its forward
 // throws where the loss is not a number and what it is of is: a mean over nothing.
 std::unique_ptr<Layer> loss_layer(const LossFunction& loss, const ModulePlace& place);

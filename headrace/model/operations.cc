@@ -55,7 +55,7 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
                                const Tensor& matrix,
                                const Tensor& targets,
                                double scale,
-                               bool count_correct,
+                               const std::vector<Metric>& metrics,
                                WeightGradients* sink) {
     const Direct direct;
     const Tensor read = rows_of(x).to(matrix.scalar_type());
@@ -65,15 +65,15 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
     Tensor logits = torch::mm(read, matrix.t()).to(x.scalar_type());
     const Tensor chosen = logits.gather(1, index).squeeze(1);
     const Tensor highest = logits.amax(1);
-    const Tensor correct =
-        count_correct ? logits.argmax(1).eq(labels).sum() : torch::zeros({}, torch::kInt64);
+    variable_list results = {Tensor()};
+    for (const Metric& metric : metrics) results.push_back(metric.count(logits, labels));
     // From here on the buffer holds probabilities. The likeliest has exp(0) / sum, which gives the
     // sum back.
     torch::softmax_out(logits, logits, 1);
     const Tensor log_sum = logits.amax(1).log().neg_();
     const Tensor losses = (log_sum + highest - chosen).mul_(valid);
-    context->mark_non_differentiable({correct});
-    const Tensor loss = losses.sum(torch::kFloat64).mul_(scale);
+    context->mark_non_differentiable({results.begin() + 1, results.end()});
+    results[0] = losses.sum(torch::kFloat64).mul_(scale);
     // d loss / d logits = probabilities − one at the target; the scale and the valid mask go on the
     // small side.
     logits.scatter_add_(1, index, torch::full_like(chosen, -1).unsqueeze(1));
@@ -81,7 +81,7 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
         {read, weight, matrix, logits, valid.to(x.scalar_type()).mul_(scale).unsqueeze(1)});
     context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
     context->saved_data["sizes"] = x.sizes().vec();
-    return {loss, correct};
+    return results;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -119,16 +119,14 @@ Tensor embed(const Tensor& ids,
   return EmbedFunction::apply(ids, table, positions, weight_gradients);
 }
 
-HeadResult linear_cross_entropy(const Tensor& x,
-                                const Tensor& weight,
-                                const Tensor& matrix,
-                                const Tensor& targets,
-                                double scale,
-                                bool count_correct,
-                                WeightGradients* weight_gradients) {
-  const variable_list result = CrossEntropyFunction::apply(x, weight, matrix, targets, scale,
-                                                           count_correct, weight_gradients);
-  return {result[0], result[1]};
+Tensors linear_cross_entropy(const Tensor& x,
+                             const Tensor& weight,
+                             const Tensor& matrix,
+                             const Tensor& targets,
+                             double scale,
+                             const std::vector<Metric>& metrics,
+                             WeightGradients* weight_gradients) {
+  return CrossEntropyFunction::apply(x, weight, matrix, targets, scale, metrics, weight_gradients);
 }
 
 Tensor keyed_mask(const Tensor& x, double p, std::uint64_t key) {

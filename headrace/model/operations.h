@@ -6,7 +6,9 @@
 
 #include <torch/torch.h>
 
+#include "headrace/model/metrics.h"
 #include "headrace/model/weight_gradients.h"
+#include "headrace/tensor/tensors.h"
 
 namespace headrace {
 
@@ -17,23 +19,18 @@ torch::Tensor embed(const torch::Tensor& ids,
                     const torch::Tensor& positions,
                     WeightGradients* weight_gradients);
 
-struct HeadResult {
-  torch::Tensor loss;  // 0-dim double: scale · sum of the valid tokens' cross entropies
-  // 0-dim int64, where asked for: valid tokens whose most likely successor is the target.
-  torch::Tensor correct;
-};
-
 // Cross entropy of x · weightᵀ against targets (-100 is ignored), with the logits kept once: their
 // buffer becomes the probabilities and then their gradient.  x: [..., width], weight: [vocabulary,
 // width], targets: x's leading sizes. `matrix`: the weight in the type of the products
-// (precision.h); probabilities and loss are fp32's.
-HeadResult linear_cross_entropy(const torch::Tensor& x,
-                                const torch::Tensor& weight,
-                                const torch::Tensor& matrix,
-                                const torch::Tensor& targets,
-                                double scale,
-                                bool count_correct,
-                                WeightGradients* weight_gradients);
+// (precision.h); probabilities and loss are fp32's.  Returns the loss (0-dim double: scale · sum of
+// the valid tokens' cross entropies), then each metric's count.
+Tensors linear_cross_entropy(const torch::Tensor& x,
+                             const torch::Tensor& weight,
+                             const torch::Tensor& matrix,
+                             const torch::Tensor& targets,
+                             double scale,
+                             const std::vector<Metric>& metrics,
+                             WeightGradients* weight_gradients);
 
 // Dropout's factors for a tensor like x: 1 / (1 − p) with probability 1 − p, else 0, drawn from
 // `key` alone.

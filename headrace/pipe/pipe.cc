@@ -12,6 +12,7 @@
 #include "headrace/model/draws.h"
 #include "headrace/model/module_layer.h"
 #include "headrace/pipe/batch.h"
+#include "headrace/pipe/ends.h"
 #include "headrace/pipe/operation.h"
 #include "headrace/pipe/schedules.h"
 #include "headrace/pipe/stages.h"
@@ -58,7 +59,8 @@ struct Pipe::Inside {
     return options.devices.empty() ? torch::Device(torch::kCPU) : options.devices[at(rank)];
   }
   void build();
-  Losses run(const Schedule& schedule, const std::function<void(Feed&)>& fill);
+  // The first and the last stage are on different threads: `ends` is for both.
+  void run(const Schedule& schedule, RunOptions how, Ends& ends);
   double step(const Tensors& inputs,
               const torch::Tensor& target,
               const Loss& with,
@@ -105,49 +107,46 @@ void Pipe::Inside::build() {
     check_usage(stage >= -1 && stage < placement.stages(), "Pipe: recompute names stage ", stage,
                 "; there are stages 0 to ", placement.stages() - 1);
   std::vector<std::vector<std::unique_ptr<Layer>>> layers(at(placement.stages()));
+  std::vector<LayersWeights> weights(layers.size());
   int index = 0;
   for (const torch::nn::AnyModule& module : *model) {
     const int stage = stage_of(index, starts);
     const ModulePlace place{device(placement.rank(stage, 0)), index++, &drew};
     module.ptr()->to(place.device);
     layers[at(stage)].push_back(module_layer(module, place));
+    weights[at(stage)].push_back(module_weights(module));
   }
   layers.back().push_back(
       loss_layer(loss, {device(placement.rank(placement.stages() - 1, 0)), index, &drew}));
+  weights.back().emplace_back();
   for (int s = 0; s < placement.stages(); ++s) {
     const bool again =
         options.recompute == std::vector<int>{-1} || std::ranges::count(options.recompute, s) > 0;
-    stages.push_back(std::make_unique<Stage>(s, std::move(layers[at(s)]),
+    stages.push_back(std::make_unique<Stage>(s, std::move(layers[at(s)]), std::move(weights[at(s)]),
                                              again ? Recompute::All : Recompute::None));
   }
 }
 
-Losses Pipe::Inside::run(const Schedule& schedule, const std::function<void(Feed&)>& fill) {
-  Losses all;
+void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
   std::mutex mutex;
   timeline.name = schedule.name;
   timeline.measured = true;
   timeline.ranks.resize(at(placement.ranks));
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int threads = options.threads > 0 ? options.threads : std::max(1, cores / placement.ranks);
+  how.precision = options.precision;
+  how.step = runs;
+  how.key = key;
   run_ranks(placement.ranks, [&](Transport& transport) {
     torch::set_num_threads(threads);
     std::vector<Stage*> mine;
     for (const int s : placement.stages_of(transport.rank())) mine.push_back(stages[at(s)].get());
     Executor executor(transport, placement, mine);
-    Feed feed;
-    feed.loss_scale = [](int) { return 1.0; };
-    feed.precision = options.precision;
-    feed.step = runs;
-    feed.key = key;
-    fill(feed);
-    const Losses losses = executor.run(schedule, feed);
+    executor.run(schedule, how, ends);
     const std::lock_guard lock(mutex);
-    all.loss.insert(losses.loss.begin(), losses.loss.end());
     auto& events = timeline.ranks[at(transport.rank())];
     events.insert(events.end(), executor.events().begin(), executor.events().end());
   });
-  return all;
 }
 
 void Pipe::Inside::begin() {
@@ -171,31 +170,23 @@ double Pipe::Inside::step(const Tensors& inputs,
   if (!of_step) of_step = pipe_step(options.schedule, placement.ranks, options.microbatches);
   loss = with;
   begin();
-  const Losses losses = run(*of_step, [&](Feed& feed) {
-    feed.inputs = [&](int m) { return batch.inputs(m); };
-    feed.targets = [&](int m) { return targets[at(m)]; };
-    feed.loss_scale = [&](int m) { return divisor ? 1 / *divisor : batch.share(m); };
-  });
+  StepEnds ends(batch, targets);
+  run(*of_step, {.normaliser = [&](int m) { return divisor ? 1 / *divisor : batch.share(m); }},
+      ends);
   end(batch);
-  double sum = 0;
-  for (const auto& [microbatch, value] : losses.loss) sum += value;
-  return sum;
+  return ends.loss();
 }
 
 torch::Tensor Pipe::Inside::forward(const Tensors& inputs, bool save) {
   const PipeBatch batch(inputs, options.microbatches, options.whole_inputs, save);
   if (!of_forward) of_forward = pipe_forward(placement, options.microbatches);
-  Tensors outputs(at(options.microbatches));
   begin();
-  run(*of_forward, [&](Feed& feed) {
-    feed.training = save;
-    feed.inputs = [&](int m) { return batch.inputs(m); };
-    feed.on_output = [&](int m, const Tensors& output) { outputs[at(m)] = output.at(0).detach(); };
-  });
+  ForwardEnds ends(batch, options.microbatches);
+  run(*of_forward, {.pass = save ? Pass::Train : Pass::Evaluate}, ends);
   end(batch);
   saved = save;
   modes = modes_of(model);
-  return torch::cat(outputs, 0);
+  return torch::cat(ends.outputs(), 0);
 }
 
 void Pipe::Inside::end(const PipeBatch& batch) {
@@ -210,14 +201,9 @@ torch::Tensor Pipe::Inside::backward(const torch::Tensor& gradient) {
         "is to compute the forward of stages in `recompute` again; call it after the backward");
   if (!of_backward) of_backward = pipe_backward(placement, options.microbatches);
   saved = false;
-  const Tensors gradients = gradient.tensor_split(options.microbatches, 0);
-  Tensors input_gradients(gradients.size());
-  run(*of_backward, [&](Feed& feed) {
-    feed.output_gradients = [&](int m) { return Tensors{gradients[at(m)]}; };
-    feed.on_input_gradients = [&](int m, const Tensors& of_inputs) {
-      input_gradients[at(m)] = of_inputs.at(0);
-    };
-  });
+  BackwardEnds ends(gradient.tensor_split(options.microbatches, 0));
+  run(*of_backward, {}, ends);
+  const Tensors& input_gradients = ends.input_gradients();
   return input_gradients[0].defined() ? torch::cat(input_gradients, 0) : torch::Tensor();
 }
 

@@ -51,7 +51,6 @@ class Beginning {
   void settle(const Tensors& outputs);
 
   const Tensors& inputs() const { return inputs_; }
-  const Tensors& weights() const { return weights_; }
   // As it was before the forward, as far as that has changed it.
   const Contents& state() const { return state_; }
 

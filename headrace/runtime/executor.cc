@@ -19,20 +19,20 @@ Executor::Executor(Transport& transport, Placement placement, std::vector<Stage*
   for (Stage* stage : stages) stages_.emplace(stage->index(), stage);
 }
 
-Losses Executor::run(const Schedule& lowered, const Feed& feed) {
-  feed_ = &feed;
-  losses_ = {};
+void Executor::run(const Schedule& lowered, const RunOptions& options, Ends& ends) {
+  run_ = &options;
+  ends_ = &ends;
   events_.clear();
   const auto& actions = lowered.ranks[static_cast<std::size_t>(transport_.rank())];
   events_.reserve(actions.size());
   for (const Action& action : actions) {
-    if (feed.on_action) feed.on_action(action);
+    if (options.before_action) options.before_action(action);
     Event event{action, transport_.clock(), 0, 0, 0};
     const auto where = [&] {
-      return cat(
-          "rank ", transport_.rank(), " (stage ", action.stage, "), ",
-          feed.training ? cat("step ", feed.step + 1) : cat("evaluation after step ", feed.step),
-          ", ", to_string(action), ": ");
+      return cat("rank ", transport_.rank(), " (stage ", action.stage, "), ",
+                 options.pass == Pass::Train ? cat("step ", options.step + 1)
+                                             : cat("evaluation after step ", options.step),
+                 ", ", to_string(action), ": ");
     };
     try {
       perform(action, event);
@@ -45,8 +45,6 @@ Losses Executor::run(const Schedule& lowered, const Feed& feed) {
     events_.push_back(event);
   }
   assert(arrivals_.empty() && handed_over_.empty() && outgoing_.empty());
-  feed_ = nullptr;
-  return std::exchange(losses_, {});
 }
 
 void Executor::perform(const Action& action, Event& event) {
@@ -65,11 +63,11 @@ void Executor::perform(const Action& action, Event& event) {
     case Kind::RecvBackward:
       return post(action);
     case Kind::ReduceGradients:
-      if (feed_->on_reduce) feed_->on_reduce(action.stage);
+      if (run_->stage_done) run_->stage_done(action.stage);
       return;
     case Kind::Update:
-      check(static_cast<bool>(feed_->on_update), "nothing is there to update with");
-      return feed_->on_update(action.stage);
+      check(run_->updates != nullptr, "nothing is there to update with");
+      return run_->updates->update(action.stage);
   }
 }
 
@@ -77,38 +75,31 @@ void Executor::forward(const Action& action, Event& event) {
   const int s = action.stage;
   const int m = action.microbatch;
   const bool last = s + 1 == placement_.stages();
-  Context context;
-  context.training = feed_->training;
-  context.microbatch = m;
-  context.key = keyed(feed_->key, m);
-  context.loss_scale = feed_->loss_scale(m);
-  context.gradient_scale = feed_->gradient_scale;
-  context.precision = feed_->precision;
-  const int version = feed_->version ? feed_->version(s, m) : -1;
-  constexpr std::int64_t kVersions = 1 << 20;  // more than a step has
-  context.weights = feed_->step * kVersions + version + 1;
-  if (last && feed_->targets) context.targets = feed_->targets(m);
-  Tensors inputs = s == 0 ? feed_->inputs(m) : take_input({true, s, m}, event);
+  const Context context{.training = run_->pass == Pass::Train,
+                        .step = run_->step,
+                        .microbatch = m,
+                        .key = keyed(run_->key, m),
+                        .targets = last ? ends_->targets(m) : torch::Tensor(),
+                        .normaliser = run_->normaliser ? run_->normaliser(m) : 1,
+                        .backward_scale = run_->backward_scale,
+                        .precision = run_->precision};
+  const int version = run_->updates != nullptr ? run_->updates->version(s, m) : -1;
+  Tensors inputs = s == 0 ? ends_->inputs(m) : take_input({true, s, m}, event);
   Tensors outputs = stage(s).forward(m, inputs, context, version);
   inputs.clear();
   if (!last) return pass_on(true, s, s + 1, m, std::move(outputs));
-  if (feed_->on_output) return feed_->on_output(m, outputs);
-  losses_.loss.emplace(m, outputs[0].item<double>());
-  if (!feed_->training && outputs.size() > 1)
-    losses_.correct.emplace(m, outputs[1].item<std::int64_t>());
+  ends_->take_outputs(m, outputs);
 }
 
 void Executor::backward(const Action& action, Event& event) {
   const int s = action.stage;
   const int m = action.microbatch;
   const bool last = s + 1 == placement_.stages();
-  const Tensors gradients = !last                     ? take_input({false, s, m}, event)
-                            : feed_->output_gradients ? feed_->output_gradients(m)
-                                                      : Tensors();
+  const Tensors gradients = last ? ends_->output_gradients(m) : take_input({false, s, m}, event);
   Tensors input_gradients = action.kind == Kind::Backward ? stage(s).backward(m, gradients)
                                                           : stage(s).backward_input(m, gradients);
-  if (s == 0 && feed_->on_input_gradients) feed_->on_input_gradients(m, input_gradients);
-  if (s > 0) pass_on(false, s, s - 1, m, std::move(input_gradients));
+  if (s == 0) return ends_->take_input_gradients(m, input_gradients);
+  pass_on(false, s, s - 1, m, std::move(input_gradients));
 }
 
 void Executor::pass_on(bool is_forward, int from, int to, int microbatch, Tensors tensors) {
@@ -140,7 +131,7 @@ void Executor::post(const Action& action) {
 
 // Messages of an evaluation are told by the step they come after.
 std::int64_t Executor::message_step() const {
-  return feed_->training ? feed_->step : feed_->step - 1;
+  return run_->pass == Pass::Train ? run_->step : run_->step - 1;
 }
 
 Tensors Executor::take_input(const Slot& slot, Event& event) {

@@ -2,7 +2,7 @@
 // no schedule's name.
 //
 //   Executor executor(transport, schedule.placement, stages);
-//   executor.run(lowered, {.step = 7, .inputs = …, .targets = …, .loss_scale = …});
+//   executor.run(lowered, {.step = 7, .key = key}, ends);
 //
 // A send is started and its tensors kept until they are gone; a receive is posted where the
 // schedule says and waited for by its consumer. Where the next stage is on the same rank the
@@ -18,6 +18,7 @@
 #include <tuple>
 #include <vector>
 
+#include "headrace/runtime/ends.h"
 #include "headrace/runtime/stage.h"
 #include "headrace/schedule/schedule.h"
 #include "headrace/timeline/timeline.h"
@@ -25,41 +26,39 @@
 
 namespace headrace {
 
-// What one run of a schedule is fed with.
-struct Feed {
-  // From 0; of a run that does not train: how many steps were done before it.
-  std::int64_t step = 0;
-  bool training = true;
-  std::uint64_t key = 0;                          // of the step's random draws
-  std::function<double(int)> loss_scale;          // of the sum of a microbatch's token losses
-  double gradient_scale = 1;                      // what a loss's backward starts from
-  torch::ScalarType precision = torch::kFloat32;  // of matrix products
-  std::function<Tensors(int)> inputs;             // of a microbatch, for the first stage
-  std::function<torch::Tensor(int)> targets;  // of a microbatch, for the last stage; may be empty
-  std::function<void(const Action&)> on_action;  // called before each action; may be empty
-  std::function<void(int)> on_reduce;            // a stage's last backward is done; may be empty
-  // Of asynchronous schedules: a stage is to be updated; and with which version of a stage's
-  // weights a microbatch is computed.
-  std::function<void(int)> on_update;
-  std::function<int(int, int)> version;
-  // Instead of a loss: takes what the last stage gives for a microbatch; the gradients to start its
-  // backward from; and takes the gradients of what the first stage was given.
-  std::function<void(int, const Tensors&)> on_output;
-  std::function<Tensors(int)> output_gradients;
-  std::function<void(int, const Tensors&)> on_input_gradients;
+enum class Pass : std::uint8_t {
+  Train,
+  Evaluate  // forwards alone: nothing is saved, nothing drawn
 };
 
-// What it gives back, on the ranks that hold the last stage; empty elsewhere.
-struct Losses {
-  std::map<int, double> loss;           // by microbatch, scaled
-  std::map<int, std::int64_t> correct;  // by microbatch; outside training
+// Of asynchronous schedules.
+struct Updates {
+  // With which version of a stage's weights a microbatch is computed.
+  std::function<int(int stage, int microbatch)> version;
+  std::function<void(int stage)> update;  // a stage is to be updated
+};
+
+// What one run of a schedule is told.
+struct RunOptions {
+  // From 0; of an evaluation: how many steps were done before it.
+  std::int64_t step = 0;
+  Pass pass = Pass::Train;
+  std::uint64_t key = 0;                          // of the step's random draws
+  torch::ScalarType precision = torch::kFloat32;  // of matrix products
+  // What the sum of a microbatch's token losses is multiplied by; empty: 1.
+  std::function<double(int)> normaliser = {};
+  double backward_scale = 1;                              // what a loss's backward starts from
+  std::function<void(const Action&)> before_action = {};  // may be empty
+  // A stage's last backward is done; may be empty.
+  std::function<void(int)> stage_done = {};
+  const Updates* updates = nullptr;  // where the schedule is asynchronous
 };
 
 class Executor {
  public:
   Executor(Transport& transport, Placement placement, std::vector<Stage*> stages);
 
-  Losses run(const Schedule& lowered, const Feed& feed);
+  void run(const Schedule& lowered, const RunOptions& options, Ends& ends);
 
   // Of the last run, on this rank.
   const std::vector<Event>& events() const { return events_; }
@@ -81,8 +80,8 @@ class Executor {
   Transport& transport_;
   Placement placement_;
   std::map<int, Stage*> stages_;
-  const Feed* feed_ = nullptr;
-  Losses losses_;
+  const RunOptions* run_ = nullptr;  // the one under way
+  Ends* ends_ = nullptr;
   std::map<Slot, std::unique_ptr<Arrival>> arrivals_;
   std::map<Slot, Tensors> handed_over_;
   std::map<Slot, Tensors> outgoing_;

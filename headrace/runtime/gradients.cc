@@ -1,146 +1,48 @@
 #include "headrace/runtime/gradients.h"
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
-#include <cstddef>
-#include <cstdint>
 #include <functional>
-#include <map>
-#include <memory>
-#include <string>
 #include <utility>
-#include <vector>
-
-#include "headrace/base/error.h"
 
 namespace headrace {
-namespace {
-
-bool has(const std::vector<int>& values, int value) {
-  return std::ranges::find(values, value) != values.end();
-}
-
-}  // namespace
 
 Gradients::Gradients(Transport& transport,
-                     const Layout& layout,
-                     const std::vector<Stage*>& stages,
+                     const Ownership& ownership,
+                     Weights& weights,
+                     const std::vector<int>& stages,
                      bool sharded)
-    : transport_(transport), sharded_(sharded) {
-  make_plan(layout);
-  adopt(stages);
-}
-
-// Who owns what, and which rank is each parameter's home: the same on every rank.
-void Gradients::make_plan(const Layout& layout) {
-  std::map<std::string, std::size_t> order;
-  std::vector<std::vector<int>> stages;
-  std::vector<std::int64_t> sizes;
-  for (std::size_t layer = 0; layer < layout.model.size(); ++layer) {
-    const int stage = layout.stage_of(static_cast<int>(layer));
-    const auto& replicas = layout.placement.owners[static_cast<std::size_t>(stage)];
-    for (const ParameterSpec& spec : layout.model[layer].parameters) {
-      const auto [found, is_new] = order.emplace(spec.name, names_.size());
-      if (is_new) {
-        names_.push_back(spec.name);
-        sizes.push_back(spec.elements());
-        owners_.emplace_back();
-        stages.emplace_back();
-      }
-      auto& ranks = owners_[found->second];
-      ranks.insert(ranks.end(), replicas.begin(), replicas.end());
-      if (!has(stages[found->second], stage)) stages[found->second].push_back(stage);
-    }
-  }
-  std::map<std::pair<std::vector<int>, std::vector<int>>, std::size_t> known;
-  std::vector<Group> all;
-  for (std::size_t at = 0; at < names_.size(); ++at) {
-    home_.push_back(owners_[at].front());
-    std::vector<int> ranks;
-    for (const int rank : owners_[at])
-      if (!has(ranks, rank)) ranks.push_back(rank);
-    if (ranks.size() == 1) continue;
-    std::ranges::sort(stages[at]);
-    const auto [found, is_new] = known.emplace(std::pair(stages[at], owners_[at]), all.size());
-    if (is_new) {
-      Group& group = all.emplace_back();
-      group.number = static_cast<int>(found->second);
-      group.stages = stages[at];
-      group.ranks = ranks;
-    }
-    all[found->second].members.push_back(at);
-  }
-  for (Group& group : all) {
-    std::vector<std::int64_t> load(group.ranks.size());
-    for (const std::size_t at : group.members) {
-      const auto least = std::ranges::min_element(load);
-      *least += sizes[at];
-      home_[at] = group.ranks[static_cast<std::size_t>(least - load.begin())];
-    }
-    if (has(group.ranks, transport_.rank())) groups_.push_back(std::move(group));
+    : transport_(transport),
+      ownership_(ownership),
+      weights_(weights),
+      stages_(stages.begin(), stages.end()),
+      sharded_(sharded),
+      sums_(weights.size()) {
+  for (std::size_t number = 0; number < ownership.groups.size(); ++number) {
+    const std::vector<int>& ranks = ownership.groups[number].ranks;
+    if (std::ranges::find(ranks, transport.rank()) != ranks.end())
+      groups_.push_back({static_cast<int>(number), {}, {}});
   }
   std::ranges::stable_sort(groups_, std::greater(),
-                           [](const Group& group) { return group.stages.front(); });
-  for (std::size_t at = 0; at < names_.size(); ++at) {
-    if (!has(owners_[at], transport_.rank())) continue;
-    place_.emplace(at, parameters_.size());
-    OwnedParameter& owned = parameters_.emplace_back();
-    owned.name = names_[at];
-    owned.ranks = owners_[at];
-    owned.order = at;
-  }
+                           [this](const Group& group) { return of(group).stages.front(); });
 }
 
-void Gradients::adopt(const std::vector<Stage*>& stages) {
-  const torch::NoGradGuard no_grad;
-  for (Stage* stage : stages) {
-    held_.insert(stage->index());
-    for (const auto& layer : stage->layers()) {
-      for (Parameter& parameter : layer->parameters()) {
-        const auto found =
-            std::ranges::find(parameters_, parameter.spec.name, &OwnedParameter::name);
-        assert(found != parameters_.end());
-        if (found->owners.empty())
-          found->value = parameter.value;
-        else  // one storage, a leaf and a gradient for each owner
-          parameter.value.set_data(found->value.detach());
-        parameter.value.mutable_grad() = torch::zeros_like(parameter.value);
-        found->owners.push_back(parameter.value);
-      }
-    }
-  }
+const Ownership::Group& Gradients::of(const Group& group) const {
+  return ownership_.groups[static_cast<std::size_t>(group.number)];
 }
 
-std::vector<OwnedParameter*> Gradients::to_update() {
-  std::vector<OwnedParameter*> mine;
-  for (OwnedParameter& parameter : parameters_)
-    if (!sharded_ || home_[parameter.order] == transport_.rank()) mine.push_back(&parameter);
+std::vector<std::size_t> Gradients::to_update() const {
+  std::vector<std::size_t> mine;
+  for (std::size_t i = 0; i < weights_.size(); ++i)
+    if (!sharded_ || ownership_.parameters[weights_.order(i)].home == transport_.rank())
+      mine.push_back(i);
   return mine;
 }
 
-bool Gradients::any_shared() const {
-  return std::ranges::any_of(owners_, [](const auto& ranks) { return ranks.size() > 1; });
-}
-
-std::vector<OwnedParameter*> Gradients::of_stage(Stage& stage) {
-  std::vector<OwnedParameter*> mine;
-  for (const auto& layer : stage.layers()) {
-    for (Parameter& parameter : layer->parameters()) {
-      const auto found = std::ranges::find(parameters_, parameter.spec.name, &OwnedParameter::name);
-      found->value = parameter.value;
-      found->owners = {parameter.value};
-      found->gradient = parameter.value.grad();
-      mine.push_back(&*found);
-    }
-  }
-  return mine;
-}
-
-std::vector<OwnedParameter*> Gradients::at_home(const Group& group, int rank) {
-  std::vector<OwnedParameter*> there;
-  for (const std::size_t at : group.members)
-    if (home_[at] == rank) there.push_back(&owned(at));
+std::vector<std::size_t> Gradients::at_home(const Group& group, int rank) const {
+  std::vector<std::size_t> there;
+  for (const std::size_t order : of(group).members)
+    if (ownership_.parameters[order].home == rank) there.push_back(weights_.index_of(order));
   return there;
 }
 
@@ -149,8 +51,7 @@ Label Gradients::label(Purpose purpose, const Group& group, std::int64_t step) c
 }
 
 void Gradients::zero() {
-  for (OwnedParameter& parameter : parameters_)
-    for (torch::Tensor& owner : parameter.owners) owner.mutable_grad().zero_();
+  weights_.zero_gradients();
   done_.clear();
   begun_ = 0;
 }
@@ -162,10 +63,9 @@ void Gradients::stage_done(int stage, std::int64_t step) {
 
 void Gradients::start_ready(std::int64_t step, bool all) {
   for (; begun_ < groups_.size(); ++begun_) {
-    Group& group = groups_[begun_];
-    const auto waits = [&](int stage) { return held_.contains(stage) && !done_.contains(stage); };
-    if (!all && std::ranges::any_of(group.stages, waits)) return;
-    start(group, step);
+    const auto waits = [&](int stage) { return stages_.contains(stage) && !done_.contains(stage); };
+    if (!all && std::ranges::any_of(of(groups_[begun_]).stages, waits)) return;
+    start(groups_[begun_], step);
   }
 }
 
@@ -173,14 +73,18 @@ void Gradients::start(Group& group, std::int64_t step) {
   const int self = transport_.rank();
   const Label gradients = label(Purpose::SharedGradients, group, step);
   const bool home = !at_home(group, self).empty();
-  for (const int other : group.ranks) {
+  for (const int other : of(group).ranks) {
     if (other == self) continue;
     if (home) group.gradients.emplace(other, transport_.receive(other, gradients));
     Tensors list;
-    for (const OwnedParameter* parameter : at_home(group, other))
-      for (const torch::Tensor& owner : parameter->owners) list.push_back(owner.grad());
+    for (const std::size_t i : at_home(group, other))
+      for (torch::Tensor& gradient : weights_.gradients(i)) list.push_back(std::move(gradient));
     if (!list.empty()) transport_.send(other, gradients, list);
   }
+}
+
+void Gradients::set_sum(std::size_t i, const torch::Tensor& sum) {
+  sums_[i] = weights_.gradients(i).front().copy_(sum);
 }
 
 void Gradients::add_up(Group& group, std::int64_t step) {
@@ -190,19 +94,19 @@ void Gradients::add_up(Group& group, std::int64_t step) {
   group.gradients.clear();
   std::map<int, std::size_t> used;
   Tensors sums;
-  for (OwnedParameter* parameter : at_home(group, self)) {
+  for (const std::size_t i : at_home(group, self)) {
+    const Tensors own = weights_.gradients(i);
     torch::Tensor sum;
-    std::size_t own = 0;
-    for (const int rank : parameter->ranks) {
-      const torch::Tensor next =
-          rank == self ? parameter->owners[own++].grad() : pieces.at(rank).at(used[rank]++);
+    std::size_t next_own = 0;
+    for (const int rank : ownership_.parameters[weights_.order(i)].owners) {
+      const torch::Tensor next = rank == self ? own[next_own++] : pieces.at(rank).at(used[rank]++);
       sum = sum.defined() ? sum + next : next;
     }
-    parameter->gradient = parameter->owners.front().grad().copy_(sum);
+    set_sum(i, sum);
     sums.push_back(sum);
   }
   if (sharded_) return;
-  for (const int other : group.ranks) {
+  for (const int other : of(group).ranks) {
     if (other == self) continue;
     const Label label_back = label(Purpose::SharedSums, group, step);
     if (!at_home(group, other).empty())
@@ -215,22 +119,19 @@ void Gradients::take_back(Group& group) {
   for (auto& [other, arrival] : group.returns) {
     const Tensors sums = arrival->wait().tensors;
     std::size_t next = 0;
-    for (OwnedParameter* parameter : at_home(group, other))
-      parameter->gradient = parameter->owners.front().grad().copy_(sums.at(next++));
+    for (const std::size_t i : at_home(group, other)) set_sum(i, sums.at(next++));
   }
   group.returns.clear();
 }
 
 void Gradients::combine(std::int64_t step) {
   const torch::NoGradGuard no_grad;
-  for (OwnedParameter& parameter : parameters_) {
-    parameter.gradient = torch::Tensor();
-    if (std::ranges::count(parameter.ranks, transport_.rank()) !=
-        static_cast<std::ptrdiff_t>(parameter.ranks.size()))
-      continue;
-    parameter.gradient = parameter.owners.front().grad();
-    for (std::size_t i = 1; i < parameter.owners.size(); ++i)
-      parameter.gradient = parameter.gradient + parameter.owners[i].grad();
+  for (std::size_t i = 0; i < weights_.size(); ++i) {
+    sums_[i] = torch::Tensor();
+    if (!ownership_.parameters[weights_.order(i)].is_only_on(transport_.rank())) continue;
+    const Tensors own = weights_.gradients(i);
+    sums_[i] = own.front();
+    for (std::size_t k = 1; k < own.size(); ++k) sums_[i].add_(own[k]);
   }
   start_ready(step, true);
   for (Group& group : groups_) add_up(group, step);
@@ -242,14 +143,13 @@ void Gradients::share_values(std::int64_t step) {
   if (!sharded_) return;
   const torch::NoGradGuard no_grad;
   const int self = transport_.rank();
-  std::vector<std::pair<Group*, std::map<int, std::unique_ptr<Arrival>>>> arrivals;
-  for (Group& group : groups_) {
+  std::vector<std::pair<const Group*, std::map<int, std::unique_ptr<Arrival>>>> arrivals;
+  for (const Group& group : groups_) {
     auto& expected = arrivals.emplace_back(&group, std::map<int, std::unique_ptr<Arrival>>());
     const Label values = label(Purpose::Parameters, group, step);
     Tensors list;
-    for (const OwnedParameter* parameter : at_home(group, self))
-      list.push_back(parameter->value.detach());
-    for (const int other : group.ranks) {
+    for (const std::size_t i : at_home(group, self)) list.push_back(weights_.value(i));
+    for (const int other : of(group).ranks) {
       if (other == self) continue;
       if (!at_home(group, other).empty())
         expected.second.emplace(other, transport_.receive(other, values));
@@ -260,15 +160,15 @@ void Gradients::share_values(std::int64_t step) {
     for (auto& [other, arrival] : expected) {
       const Tensors list = arrival->wait().tensors;
       std::size_t next = 0;
-      for (OwnedParameter* parameter : at_home(*group, other))
-        parameter->value.detach().copy_(list.at(next++));
+      for (const std::size_t i : at_home(*group, other)) weights_.value(i).copy_(list.at(next++));
     }
 }
 
-std::vector<double> Gradients::squared_norms() {
+std::vector<double> Gradients::squared_norms() const {
   Tensors counted;
-  for (const OwnedParameter& parameter : parameters_)
-    if (home_[parameter.order] == transport_.rank()) counted.push_back(parameter.gradient);
+  for (std::size_t i = 0; i < weights_.size(); ++i)
+    if (ownership_.parameters[weights_.order(i)].home == transport_.rank())
+      counted.push_back(sums_[i]);
   std::vector<double> squares;
   if (counted.empty()) return squares;
   for (const torch::Tensor& norm : torch::_foreach_norm(counted)) {
@@ -282,10 +182,10 @@ double Gradients::total_norm(const std::vector<std::vector<double>>& by_rank,
                              std::string* worst) const {
   std::vector<std::size_t> used(by_rank.size(), 0);
   double sum = 0;
-  for (std::size_t at = 0; at < names_.size(); ++at) {
-    const auto rank = static_cast<std::size_t>(home_[at]);
+  for (const Ownership::Parameter& parameter : ownership_.parameters) {
+    const auto rank = static_cast<std::size_t>(parameter.home);
     const double square = by_rank[rank].at(used[rank]++);
-    if (!std::isfinite(square) && std::isfinite(sum) && worst != nullptr) *worst = names_[at];
+    if (!std::isfinite(square) && std::isfinite(sum) && worst != nullptr) *worst = parameter.name;
     sum += square;
   }
   return std::sqrt(sum);
@@ -293,8 +193,8 @@ double Gradients::total_norm(const std::vector<std::vector<double>>& by_rank,
 
 void Gradients::scale(double factor) {
   Tensors all;
-  for (const OwnedParameter& parameter : parameters_)
-    if (parameter.gradient.defined()) all.push_back(parameter.gradient);
+  for (const torch::Tensor& sum : sums_)
+    if (sum.defined()) all.push_back(sum);
   if (!all.empty()) torch::_foreach_mul_(all, factor);
 }
 

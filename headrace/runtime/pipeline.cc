@@ -13,6 +13,8 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
+#include "headrace/model/metrics.h"
+#include "headrace/runtime/update_plan.h"
 #include "headrace/schedule/versions.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/transport/all_gather.h"
@@ -21,41 +23,69 @@ namespace headrace {
 namespace {
 
 // What each rank tells the others at the end of a step, as a list of numbers: the fixed part, then
-// (microbatch, loss) pairs, then squared norms.
-constexpr std::size_t kStop = 0, kStart = 1, kEnd = 2, kLosses = 3, kFixed = 4;
+// what the caller tells, (microbatch, loss) pairs, and squared norms.
+constexpr std::size_t kStart = 0, kEnd = 1, kLosses = 2, kFixed = 3;
+
+// A model's own ends: batches in, losses and counts out.
+class LossEnds : public Ends {
+ public:
+  explicit LossEnds(const StepInput& input) : input_(input) {}
+
+  Tensors inputs(int microbatch) override { return {input_.inputs(microbatch)}; }
+  torch::Tensor targets(int microbatch) override {
+    return input_.targets ? input_.targets(microbatch) : torch::Tensor();
+  }
+  void take_outputs(int microbatch, const Tensors& outputs) override {
+    outputs_.emplace(microbatch, outputs);
+  }
+
+  // Of the last stage's microbatches on this rank. Read once all are done, so that no device is
+  // waited for in between.
+  std::map<int, double> losses() const {
+    std::map<int, double> losses;
+    for (const auto& [microbatch, outputs] : outputs_)
+      losses.emplace(microbatch, outputs[0].item<double>());
+    return losses;
+  }
+  const std::map<int, Tensors>& outputs() const { return outputs_; }
+
+ private:
+  const StepInput& input_;
+  std::map<int, Tensors> outputs_;
+};
 
 }  // namespace
 
 Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& options)
-    : layout_(std::move(layout)), transport_(transport), options_(options) {
+    : layout_(std::move(layout)),
+      transport_(transport),
+      options_(options),
+      ownership_(ownership_of(layout_)) {
   check(transport.size() == layout_.placement.ranks, "the schedule is for ",
         layout_.placement.ranks, " ranks, but there are ", transport.size());
   std::vector<Stage*> stages;
-  for (const int s : layout_.placement.stages_of(transport.rank())) {
+  const std::vector<int> mine = layout_.placement.stages_of(transport.rank());
+  for (const int s : mine) {
     std::vector<std::unique_ptr<Layer>> layers;
+    LayersWeights weights;
     for (int i = layout_.starts[static_cast<std::size_t>(s)]; i < layout_.end(s); ++i) {
       const LayerSpec& spec = layout_.model[static_cast<std::size_t>(i)];
       try {
-        layers.push_back(spec.build({.seed = options.seed, .device = options.device}));
+        weights.push_back(
+            initial_weights(spec.parameters, {.seed = options.seed, .device = options.device}));
+        layers.push_back(spec.build());
       } catch (const std::exception& error) {
         throw Error(cat("rank ", transport.rank(), " cannot make layer ", spec.name, " of stage ",
                         s, ": ", text_of(error)));
       }
     }
-    stages_.push_back(std::make_unique<Stage>(s, std::move(layers),
+    stages_.push_back(std::make_unique<Stage>(s, std::move(layers), std::move(weights),
                                               layout_.recompute[static_cast<std::size_t>(s)]));
     stages.push_back(stages_.back().get());
   }
-  gradients_ = std::make_unique<Gradients>(transport, layout_, stages, options.sharded);
+  weights_ = std::make_unique<Weights>(layout_, ownership_, transport.rank(), stages);
+  gradients_ = std::make_unique<Gradients>(transport, ownership_, *weights_, mine, options.sharded);
   executor_ = std::make_unique<Executor>(transport, layout_.placement, stages);
-}
-
-bool Pipeline::holds_first() const {
-  return !stages_.empty() && stages_.front()->index() == 0;
-}
-
-bool Pipeline::holds_last() const {
-  return !stages_.empty() && stages_.back()->index() + 1 == layout_.stages();
 }
 
 const Schedule& Pipeline::schedule(int microbatches, bool training) {
@@ -64,93 +94,105 @@ const Schedule& Pipeline::schedule(int microbatches, bool training) {
   return found->second;
 }
 
-Feed Pipeline::feed_of(const Work& work, bool training) {
-  Feed feed;
-  feed.step = work.step;
-  feed.training = training;
-  feed.key = keyed(options_.seed, "dropout", work.step);
-  feed.loss_scale = [scale = work.loss_scale](int) { return scale; };
-  feed.inputs = [&](int microbatch) { return Tensors{work.inputs(microbatch)}; };
-  feed.targets = work.targets;
-  feed.gradient_scale = work.gradient_scale;
-  feed.precision = options_.precision;
-  feed.on_action = work.on_action;
-  if (training) feed.on_reduce = [&](int stage) { gradients_->stage_done(stage, work.step); };
-  return feed;
+ToUpdate Pipeline::to_update() const {
+  ToUpdate all;
+  for (const std::size_t i : gradients_->to_update()) {
+    all.names.push_back(weights_->name(i));
+    all.values.push_back(weights_->value(i));
+    all.gradients.push_back(gradients_->sum(i));
+  }
+  return all;
+}
+
+ToUpdate Pipeline::to_update(int stage) const {
+  ToUpdate all;
+  for (const std::size_t i : weights_->of_stage(stage)) {
+    all.names.push_back(weights_->name(i));
+    all.values.push_back(weights_->value(i));
+    all.gradients.push_back(weights_->gradients(i).front());
+  }
+  return all;
+}
+
+RunOptions Pipeline::options_of(const StepInput& input, Pass pass) const {
+  return {.step = input.step,
+          .pass = pass,
+          .key = keyed(options_.seed, "dropout", input.step),
+          .precision = options_.precision,
+          .before_action = input.before_action};
+}
+
+std::map<int, double> Pipeline::run(const StepInput& input,
+                                    const StepPolicy& policy,
+                                    const Schedule& schedule) {
+  RunOptions options = options_of(input, Pass::Train);
+  options.normaliser = [&](int) { return policy.normaliser; };
+  options.backward_scale = policy.backward_scale;
+  options.stage_done = [&](int stage) { gradients_->stage_done(stage, input.step); };
+  LossEnds ends(input);
+  executor_->run(schedule, options, ends);
+  return ends.losses();
 }
 
 // Each stage keeps the weights that microbatches under way, and forwards to come, are computed
 // with.
-Losses Pipeline::run_asynchronous(const Work& work, const Schedule& schedule) {
-  check(!gradients_->any_shared(),
-        "an asynchronous schedule updates each stage at a time of its "
-        "own, so that no parameter may have several owners: no tied embeddings, no replicas");
-  check(work.gradient_scale == 1 && !work.may_overflow,
-        "an asynchronous schedule has no step to leave out where fp16 "
-        "overflows; set train.precision = \"bf16\"");
-  check(work.clip == 0,
-        "an asynchronous schedule has no norm of all gradients to clip by; set "
-        "train.clip = 0");
-  const std::vector<StageVersions> versions = weight_versions(schedule);
-  // The update of a microbatch is the same on every stage.
-  std::map<int, std::vector<int>> updates;
-  const StageVersions& first = versions.front();
-  const auto update_of = [&first](int m) {
-    const auto at = static_cast<std::size_t>(m);
-    return first.version[at] + first.staleness[at];
-  };
-  for (int m = 0; m < work.microbatches; ++m) updates[update_of(m)].push_back(m);
-  std::map<int, double> scales;
-  for (const auto& [update, microbatches] : updates)
-    scales[update] = work.scale_of_update(microbatches);
+std::map<int, double> Pipeline::run_asynchronous(const StepInput& input,
+                                                 const StepPolicy& policy,
+                                                 const Schedule& schedule) {
+  check(
+      !ownership_.any_shared(),
+      "an asynchronous schedule updates each stage at a time of its own, so that no parameter may ",
+      "have several owners: no tied embeddings, no replicas");
+  check(policy.backward_scale == 1 && !policy.may_overflow,
+        "an asynchronous schedule has no step to leave out where fp16 overflows; train in bf16");
+  check(policy.clip == 0, "an asynchronous schedule has no norm of all gradients to clip by");
+  const UpdatePlan plan(schedule, transport_.rank());
+  std::map<int, double> normalisers;
+  for (const auto& [update, microbatches] : plan.updates())
+    normalisers[update] = policy.normaliser_of_update(microbatches);
 
-  std::map<int, int> forwards, updated;  // by stage
-  Feed feed = feed_of(work, true);
-  feed.on_reduce = {};
-  feed.loss_scale = [&](int m) { return scales.at(update_of(m)); };
-  feed.version = [&](int stage, int m) {
-    forwards[stage] = m + 1;
-    return versions[static_cast<std::size_t>(stage)].version[static_cast<std::size_t>(m)];
-  };
-  feed.on_update = [&](int index) {
-    const auto& wanted = versions[static_cast<std::size_t>(index)].version;
-    const int now = updated[index]++;
-    const auto next = static_cast<std::size_t>(forwards[index]);
-    Stage& stage = **std::ranges::find(stages_, index, [](const auto& s) { return s->index(); });
-    stage.next_version(next < wanted.size() && wanted[next] <= now);
-    // Asked for first: it finds the newest version of the weights for whoever updates.
-    const std::vector<OwnedParameter*> parameters = gradients_->of_stage(stage);
-    work.update(index);
-    for (OwnedParameter* parameter : parameters) parameter->gradient.zero_();
-  };
-  for (const auto& stage : stages_) stage->begin_versions();
-  Losses losses = executor_->run(schedule, feed);
-  for (auto& [microbatch, loss] : losses.loss) loss /= static_cast<double>(updates.size());
+  std::map<int, int> made;  // updates, by stage
+  const Updates updates{.version = [&](int stage, int m) { return plan.version(stage, m); },
+                        .update =
+                            [&](int index) {
+                              Stage& stage = **std::ranges::find(
+                                  stages_, index, [](const auto& s) { return s->index(); });
+                              stage.next_version(plan.keeps(index, made[index]++));
+                              policy.update(index);
+                              for (const std::size_t i : weights_->of_stage(index))
+                                weights_->gradients(i).front().zero_();
+                            }};
+  RunOptions options = options_of(input, Pass::Train);
+  options.normaliser = [&](int m) { return normalisers.at(plan.update_of(m)); };
+  options.updates = &updates;
+  for (const auto& stage : stages_) stage->weights().begin_versions();
+  LossEnds ends(input);
+  executor_->run(schedule, options, ends);
+  std::map<int, double> losses = ends.losses();
+  for (auto& [microbatch, loss] : losses) loss /= static_cast<double>(plan.updates().size());
   return losses;
 }
 
-StepResult Pipeline::train(const Work& work) {
+StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
   gradients_->zero();
-  const Schedule& plan = schedule(work.microbatches, true);
+  const Schedule& plan = schedule(input.microbatches, true);
   const bool asynchronous = is_asynchronous(plan);
+  const std::map<int, double> losses =
+      asynchronous ? run_asynchronous(input, policy, plan) : run(input, policy, plan);
   StepResult result;
-  Losses losses;
-  if (asynchronous) {
-    losses = run_asynchronous(work, plan);
-  } else {
-    losses = executor_->run(plan, feed_of(work, true));
+  if (!asynchronous) {
     result.reduce_start = transport_.clock();
-    gradients_->combine(work.step);
+    gradients_->combine(input.step);
     result.reduce_end = transport_.clock();
   }
 
   std::vector<double> mine(kFixed);
   const std::vector<Event>& done = executor_->events();
-  mine[kStop] = work.stop ? 1 : 0;
   mine[kStart] = done.empty() ? std::numeric_limits<double>::infinity() : done.front().start;
   mine[kEnd] = done.empty() ? -std::numeric_limits<double>::infinity() : done.back().end;
-  mine[kLosses] = static_cast<double>(losses.loss.size());
-  for (const auto& [microbatch, loss] : losses.loss) {
+  mine[kLosses] = static_cast<double>(losses.size());
+  mine.insert(mine.end(), policy.tell.begin(), policy.tell.end());
+  for (const auto& [microbatch, loss] : losses) {
     mine.push_back(microbatch);
     mine.push_back(loss);
   }
@@ -160,53 +202,59 @@ StepResult Pipeline::train(const Work& work) {
   double start = std::numeric_limits<double>::infinity(), end = -start;
   std::map<int, double> loss_of;
   std::vector<std::vector<double>> norms;
-  for (const std::vector<double>& theirs : all_gather(transport_, mine, work.step)) {
-    result.stop = result.stop || theirs[kStop] > 0;
+  for (const std::vector<double>& theirs : all_gather(transport_, mine, input.step)) {
     start = std::min(start, theirs[kStart]);
     end = std::max(end, theirs[kEnd]);
-    const auto pairs = static_cast<std::size_t>(theirs[kLosses]);
-    for (std::size_t i = 0; i < pairs; ++i)
-      loss_of.emplace(static_cast<int>(theirs[kFixed + 2 * i]), theirs[kFixed + 2 * i + 1]);
-    norms.emplace_back(theirs.begin() + static_cast<std::ptrdiff_t>(kFixed + 2 * pairs),
-                       theirs.end());
+    const auto pairs = static_cast<std::ptrdiff_t>(theirs[kLosses]);
+    const auto told = theirs.begin() + kFixed;
+    const auto first_pair = told + static_cast<std::ptrdiff_t>(policy.tell.size());
+    const auto first_norm = first_pair + 2 * pairs;
+    result.told.emplace_back(told, first_pair);
+    for (auto pair = first_pair; pair < first_norm; pair += 2)
+      loss_of.emplace(static_cast<int>(pair[0]), pair[1]);
+    norms.emplace_back(first_norm, theirs.end());
   }
   for (const auto& [microbatch, loss] : loss_of) result.loss += loss;
   result.makespan = end - start;
 
   if (asynchronous) {
-    check(std::isfinite(result.loss), "the loss is ", result.loss, " at step ", work.step + 1,
-          "; try a lower train.learning_rate or more train.warmup");
+    check(std::isfinite(result.loss), "the loss is ", result.loss, " at step ", input.step + 1,
+          "; try a lower learning rate or a longer warm-up");
     result.norm = std::numeric_limits<double>::quiet_NaN();
     return result;
   }
   std::string worst;
-  result.norm = gradients_->total_norm(norms, &worst) / work.gradient_scale;
+  result.norm = gradients_->total_norm(norms, &worst) / policy.backward_scale;
   result.overflow = !std::isfinite(result.norm);
-  if (result.overflow && work.may_overflow) return result;
-  check(!result.overflow, "the gradient norm is ", result.norm, " at step ", work.step + 1,
-        " (loss ", result.loss, "), first in ", worst,
-        ": nothing was updated; try a lower train.learning_rate, more train.warmup or a lower "
-        "train.clip");
-  const double clip = work.clip > 0 && result.norm > work.clip ? work.clip / result.norm : 1;
-  const double factor = clip / work.gradient_scale;
+  if (result.overflow && policy.may_overflow) return result;
+  check(
+      !result.overflow, "the gradient norm is ", result.norm, " at step ", input.step + 1,
+      " (loss ", result.loss, "), first in ", worst,
+      ": nothing was updated; try a lower learning rate, a longer warm-up or a lower norm to clip "
+      "at");
+  const double clip = policy.clip > 0 && result.norm > policy.clip ? policy.clip / result.norm : 1;
+  const double factor = clip / policy.backward_scale;
   if (factor != 1) gradients_->scale(factor);
   return result;
 }
 
-Evaluation Pipeline::evaluate(const Work& work) {
-  const Losses losses = executor_->run(schedule(work.microbatches, false), feed_of(work, false));
+Evaluation Pipeline::evaluate(const StepInput& input) {
+  LossEnds ends(input);
+  executor_->run(schedule(input.microbatches, false), options_of(input, Pass::Evaluate), ends);
+  const std::size_t numbers = 1 + metrics().size();
   std::vector<double> mine;
-  for (const auto& [microbatch, loss] : losses.loss) {
+  for (const auto& [microbatch, outputs] : ends.outputs()) {
     mine.push_back(microbatch);
-    mine.push_back(loss);
-    mine.push_back(static_cast<double>(losses.correct.at(microbatch)));
+    for (std::size_t i = 0; i < numbers; ++i) mine.push_back(outputs.at(i).item<double>());
   }
   std::map<int, double> loss_of;
-  Evaluation evaluation;
-  for (const std::vector<double>& theirs : all_gather(transport_, mine, work.step - 1)) {
-    for (std::size_t i = 0; i + 2 < theirs.size(); i += 3) {
-      loss_of.emplace(static_cast<int>(theirs[i]), theirs[i + 1]);
-      evaluation.correct += static_cast<std::int64_t>(theirs[i + 2]);
+  Evaluation evaluation{0, std::vector<double>(metrics().size())};
+  for (const std::vector<double>& theirs : all_gather(transport_, mine, input.step - 1)) {
+    for (auto of = theirs.begin(); of != theirs.end();
+         of += static_cast<std::ptrdiff_t>(numbers) + 1) {
+      loss_of.emplace(static_cast<int>(of[0]), of[1]);
+      for (std::size_t i = 0; i < metrics().size(); ++i)
+        evaluation.counts[i] += of[static_cast<std::ptrdiff_t>(i) + 2];
     }
   }
   for (const auto& [microbatch, loss] : loss_of) evaluation.loss += loss;

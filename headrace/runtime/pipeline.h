@@ -2,8 +2,9 @@
 // the other ranks.
 //
 //   Pipeline pipeline(layout, transport, {.seed = 1});
-//   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …});
-//   // every gradient is summed and clipped; the caller updates pipeline.gradients().to_update()
+//   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …},
+//                                      {.normaliser = 1.0 / tokens, .clip = 1});
+//   // every gradient is summed and clipped; the caller changes pipeline.to_update()
 //   pipeline.gradients().share_values(0);
 //
 // Every rank calls the same methods in the same order. Results are the same on every rank.
@@ -13,48 +14,62 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "headrace/runtime/executor.h"
 #include "headrace/runtime/gradients.h"
 #include "headrace/runtime/layout.h"
+#include "headrace/runtime/ownership.h"
+#include "headrace/runtime/weights.h"
 
 namespace headrace {
 
-struct Work {
-  std::int64_t step = 0;  // from 0
+// What a step computes with.
+struct StepInput {
+  std::int64_t step = 0;  // from 0; of an evaluation: the steps done
   int microbatches = 1;
   // Of a microbatch: asked for on the ranks of the first stage, and on those of the last.
   std::function<torch::Tensor(int)> inputs;
   std::function<torch::Tensor(int)> targets;
-  // 1 / valid tokens of the global batch; asynchronous schedules: each of a microbatch's update, by
-  // `scale_of_update`.
-  double loss_scale = 1;
-  double clip = 0;  // greatest norm of the gradients; 0: none
+  std::function<void(const Action&)> before_action = {};  // may be empty
+};
+
+// What a step makes of it.
+struct StepPolicy {
+  double normaliser = 1;  // 1 / valid tokens of the global batch
+  double clip = 0;        // greatest norm of the gradients; 0: none
   // A power of two that gradients are computed times, and that is taken out again.
-  double gradient_scale = 1;
+  double backward_scale = 1;
   bool may_overflow = false;  // a norm that is not finite is no error: StepResult::overflow
-  bool stop = false;          // this rank was asked to end
-  std::function<void(const Action&)> on_action;
-  // Of asynchronous schedules. The valid tokens of an update are those of its microbatches; and
-  // `update` is to change the parameters of the stage of that number by their gradients.
-  std::function<double(const std::vector<int>&)> scale_of_update;
-  std::function<void(int)> update;
+  // Of asynchronous schedules, instead of `normaliser`: of the update of these microbatches. And
+  // `update` is to change the weights of the stage of that number by their gradients.
+  std::function<double(const std::vector<int>&)> normaliser_of_update = {};
+  std::function<void(int)> update = {};
+  // What this rank has to say to all others at the step's end; of one length on all ranks.
+  std::vector<double> tell = {};
 };
 
 struct StepResult {
   double loss = 0;  // mean over the valid tokens of the global batch; asynchronous: over updates
   bool overflow = false;  // the norm is not finite: there is nothing to update with
   double norm = 0;        // of all gradients, before clipping; asynchronous: there is none, NaN
-  bool stop = false;      // any rank was asked to end
+  std::vector<std::vector<double>> told;    // [rank], StepPolicy::tell
   double reduce_start = 0, reduce_end = 0;  // this rank's sums over owners, on the shared clock
   double makespan = 0;  // seconds from the first rank's first action to the last rank's last one
 };
 
+// What an optimizer needs, in the model's order: values are outside of autograd, and changing them
+// changes the weights.
+struct ToUpdate {
+  std::vector<std::string> names;
+  Tensors values, gradients;  // gradients: undefined before the first step
+};
+
 struct Evaluation {
-  double loss = 0;  // sum over the valid tokens
-  std::int64_t correct = 0;
+  double loss = 0;             // sum over the valid tokens
+  std::vector<double> counts;  // of each metric (model/metrics.h)
 };
 
 struct PipelineOptions {
@@ -69,16 +84,21 @@ class Pipeline {
   Pipeline(Layout layout, Transport& transport, const PipelineOptions& options);
 
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
-  // asynchronous schedule makes itself, through work.update, many times. Throws Error on every
+  // asynchronous schedule makes itself, through policy.update, many times. Throws Error on every
   // rank, naming the step and the first such parameter, where the norm is not finite and
-  // work.may_overflow is not set.
-  StepResult train(const Work& work);
+  // policy.may_overflow is not set.
+  StepResult train(const StepInput& input, const StepPolicy& policy);
   // Forwards alone, with nothing saved, no random draws, and gradients left as they are.
-  Evaluation evaluate(const Work& work);
+  Evaluation evaluate(const StepInput& input);
 
-  bool holds_first() const;
-  bool holds_last() const;
+  // Of the parameters that this rank updates: all of its own, or with `sharded` those at home here.
+  ToUpdate to_update() const;
+  // Of asynchronous schedules, in policy.update: those of a stage.
+  ToUpdate to_update(int stage) const;
+
   const Layout& layout() const { return layout_; }
+  const Ownership& ownership() const { return ownership_; }
+  Weights& weights() { return *weights_; }
   Gradients& gradients() { return *gradients_; }
   const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
   // What this rank did in the last step.
@@ -86,13 +106,21 @@ class Pipeline {
 
  private:
   const Schedule& schedule(int microbatches, bool training);
-  Feed feed_of(const Work& work, bool training);
-  Losses run_asynchronous(const Work& work, const Schedule& schedule);
+  RunOptions options_of(const StepInput& input, Pass pass) const;
+  // Loss by microbatch, of those whose last stage is on this rank.
+  std::map<int, double> run(const StepInput& input,
+                            const StepPolicy& policy,
+                            const Schedule& schedule);
+  std::map<int, double> run_asynchronous(const StepInput& input,
+                                         const StepPolicy& policy,
+                                         const Schedule& schedule);
 
   Layout layout_;
   Transport& transport_;
   PipelineOptions options_;
+  const Ownership ownership_;
   std::vector<std::unique_ptr<Stage>> stages_;
+  std::unique_ptr<Weights> weights_;
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Executor> executor_;
   std::map<std::pair<int, bool>, Schedule> schedules_;  // by microbatches and training

@@ -39,6 +39,12 @@ Tensors writable(const Tensors& leaves) {
   return inner;
 }
 
+Tensors flat(const LayersWeights& weights) {
+  Tensors all;
+  for (const Tensors& layer : weights) all.insert(all.end(), layer.begin(), layer.end());
+  return all;
+}
+
 Tensors detached(const Tensors& outputs) {
   Tensors plain;
   for (const torch::Tensor& output : outputs) {
@@ -51,36 +57,17 @@ Tensors detached(const Tensors& outputs) {
 
 }  // namespace
 
-Stage::Stage(int index, std::vector<std::unique_ptr<Layer>> layers, Recompute recompute)
-    : index_(index), layers_(std::move(layers)), recompute_(recompute) {
+Stage::Stage(int index,
+             std::vector<std::unique_ptr<Layer>> layers,
+             LayersWeights weights,
+             Recompute recompute)
+    : index_(index),
+      layers_(std::move(layers)),
+      weights_(std::move(weights)),
+      recompute_(recompute) {
+  assert(layers_.size() == weights_.newest().size());
   for (const auto& layer : layers_) foreign_ = foreign_ || layer->is_foreign();
-  for (const torch::Tensor& weight : weights()) device_ = weight.device().type();
-}
-
-// The layers compute with other weights as long as this lives.
-class Stage::Borrowed {
- public:
-  Borrowed(Stage& stage, Tensors weights) : stage_(stage), weights_(std::move(weights)) { swap(); }
-  ~Borrowed() { swap(); }
-  Borrowed(const Borrowed&) = delete;
-  Borrowed& operator=(const Borrowed&) = delete;
-
- private:
-  void swap() {
-    std::size_t next = 0;
-    for (const auto& layer : stage_.layers_)
-      for (Parameter& parameter : layer->parameters()) std::swap(parameter.value, weights_[next++]);
-  }
-
-  Stage& stage_;
-  Tensors weights_;
-};
-
-Tensors Stage::weights() const {
-  Tensors all;
-  for (const auto& layer : layers_)
-    for (const Parameter& parameter : layer->parameters()) all.push_back(parameter.value);
-  return all;
+  for (const torch::Tensor& weight : flat(weights_.newest())) device_ = weight.device().type();
 }
 
 Tensors Stage::state() const {
@@ -96,43 +83,33 @@ void Stage::forget() {
   weight_gradients_.take();
 }
 
-void Stage::begin_versions() {
-  assert(saved_.empty());
-  newest_ = 0;
-  older_.clear();
-}
-
-void Stage::next_version(bool keep) {
-  const int before = newest_++;
-  if (!keep && saved_.empty()) return;
-  const torch::NoGradGuard no_grad;
-  if (keep) older_.emplace(before, weights());
-  for (const auto& layer : layers_) {
-    for (Parameter& parameter : layer->parameters()) {
-      const torch::Tensor old = parameter.value;
-      parameter.value = old.detach().clone().requires_grad_(old.requires_grad());
-      parameter.value.mutable_grad() = old.grad();
-    }
-  }
-}
-
-Tensors Stage::run(const Tensors& inputs, Context context) {
-  context.weight_gradients = &weight_gradients_;
-  context.recompute_attention = recompute_ == Recompute::Attention;
+Tensors Stage::run(const Tensors& inputs,
+                   const Context& context,
+                   const LayersWeights& weights,
+                   int version) {
+  // One number for each state that the weights have been in: by the times they were given, the step
+  // and the updates within it.
+  constexpr std::int64_t kVersions = 1 << 20, kSteps = std::int64_t{1} << 34;
+  StageContext stage{.version = (weights_given_ * kSteps + context.step) * kVersions + version + 1,
+                     .recompute_attention = recompute_ == Recompute::Attention,
+                     .weight_gradients = &weight_gradients_};
   Tensors values = foreign_ && context.training ? writable(inputs) : inputs;
   const Autocast autocast(device_, context.precision);
-  for (const auto& layer : layers_) values = layer->forward(values, context);
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    stage.weights = weights[i];
+    values = layers_[i]->forward(values, context, stage);
+  }
   return values;
 }
 
-Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs, double gradient_scale) {
+Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs, double backward_scale) {
   Saved saved;
   saved.inputs = inputs;
   for (const torch::Tensor& output : outputs) {
     if (output.defined() && output.requires_grad()) {
       // The edge keeps the graph alive, but not the output itself: that is the receiver's.
       saved.outputs.emplace_back(torch::autograd::impl::gradient_edge(output));
-      saved.seed.push_back(output.dim() == 0 ? torch::full_like(output, gradient_scale)
+      saved.seed.push_back(output.dim() == 0 ? torch::full_like(output, backward_scale)
                                              : torch::Tensor());
     } else {
       saved.outputs.emplace_back(std::nullopt);
@@ -143,42 +120,46 @@ Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs, double g
 }
 
 Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& context, int version) {
+  const LayersWeights& weights = version < 0 ? weights_.newest() : weights_.version(version);
   if (!context.training) {
     const torch::NoGradGuard no_grad;
-    return run(inputs, context);
+    return run(inputs, context, weights, version);
   }
   check(!saved_.contains(microbatch), "stage ", index_, " is given microbatch ", microbatch,
         " twice");
   const Tensors leaves = as_leaves(inputs);
-  std::optional<Borrowed> borrowed;
-  if (version >= 0) {
-    older_.erase(older_.begin(), older_.lower_bound(version));
-    if (version != newest_) borrowed.emplace(*this, older_.at(version));
-  }
-  if (recompute_ == Recompute::All) return forward_to_recompute(microbatch, leaves, context);
-  const Tensors outputs = run(leaves, context);
-  saved_.emplace(microbatch, save(leaves, outputs, context.gradient_scale));
+  if (recompute_ == Recompute::All)
+    return forward_to_recompute(microbatch, leaves, context, weights, version);
+  const Tensors outputs = run(leaves, context, weights, version);
+  saved_.emplace(microbatch, save(leaves, outputs, context.backward_scale));
   return detached(outputs);
 }
 
-Tensors Stage::forward_to_recompute(int microbatch, const Tensors& inputs, const Context& context) {
+Tensors Stage::forward_to_recompute(int microbatch,
+                                    const Tensors& inputs,
+                                    const Context& context,
+                                    const LayersWeights& weights,
+                                    int version) {
   Tensors outputs;
   std::optional<Beginning> beginning;
   if (foreign_) {
     // With a graph, which is dropped: a module may ask for it, and kernels are chosen by it.
-    beginning.emplace(index_, inputs, weights(), state());
-    outputs = detached(run(inputs, context));
+    beginning.emplace(index_, inputs, flat(weights), state());
+    outputs = detached(run(inputs, context, weights, version));
   } else {
-    beginning.emplace(index_, inputs, weights());
+    beginning.emplace(index_, inputs, flat(weights));
     const torch::NoGradGuard no_grad;
-    outputs = run(inputs, context);
+    outputs = run(inputs, context, weights, version);
     // What the graph would have said: floating outputs want a gradient where anything before them
     // is trained.
     for (torch::Tensor& output : outputs)
       if (output.defined() && output.is_floating_point()) output.requires_grad_(true);
   }
   beginning->settle(outputs);
-  saved_.emplace(microbatch, Saved{.beginning = std::move(beginning), .context = context});
+  saved_.emplace(microbatch, Saved{.beginning = std::move(beginning),
+                                   .weights = weights,
+                                   .context = context,
+                                   .version = version});
   return outputs;
 }
 
@@ -190,9 +171,9 @@ Tensors Stage::backward_through(Saved saved, const Tensors& output_gradients) {
     beginning.check_unchanged();
     state = beginning.state();
     as_then.emplace(state);
-    const Borrowed borrowed(*this, beginning.weights());
-    saved = save(beginning.inputs(), run(beginning.inputs(), saved.context),
-                 saved.context.gradient_scale);
+    saved = save(beginning.inputs(),
+                 run(beginning.inputs(), saved.context, saved.weights, saved.version),
+                 saved.context.backward_scale);
   }
   torch::autograd::edge_list roots;
   torch::autograd::variable_list gradients;
@@ -226,7 +207,7 @@ Tensors Stage::backward_to_inputs(const Saved& saved,
   for (const torch::Tensor& input : saved.inputs)
     if (input.defined() && input.requires_grad())
       to_inputs.push_back(torch::autograd::impl::gradient_edge(input));
-  for (const torch::Tensor& weight : weights())
+  for (const torch::Tensor& weight : flat(weights_.newest()))
     if (weight.requires_grad()) to_weights.push_back(torch::autograd::impl::gradient_edge(weight));
   torch::autograd::variable_list found;
   if (!to_inputs.empty())

@@ -1,5 +1,5 @@
-// A Stage is a contiguous slice of the model's layers on one rank: it owns only those, what their
-// forwards have saved for each microbatch in flight, and their gradients.
+// A Stage is a contiguous slice of the model's layers on one rank: it owns only those, their weights
+// with the gradients, and what their forwards have saved for each microbatch in flight.
 //
 //   Tensors out = stage.forward(3, {hidden}, context);   // saved until microbatch 3's backward
 //   Tensors dx = stage.backward(3, {d_out});
@@ -8,14 +8,14 @@
 // Outputs are detached. Of a saved forward only what the backward needs is kept: not the outputs,
 // and with Recompute::All only what it began with (the forward is run again before the backward;
 // its random draws are keyed, so it is the same, and it leaves no trace: beginning.h). Gradients
-// add up in the parameters' `.grad`, in the order of the calls. Operations choose their types by
+// add up in the weights' `.grad`, in the order of the calls. Operations choose their types by
 // the context's precision; what goes to the next stage is left as it is, which for torch's autocast
 // and this project's layers is mostly fp32.
 //
 // Asynchronous schedules update a stage while microbatches are under way. A microbatch's backward
 // uses the weights of its forward (weight stashing: Narayanan et al., PipeDream, SOSP 2019): an
-// update makes new tensors where old ones are still needed, and these live as long as that. All
-// versions add to one gradient.
+// update makes new tensors where old ones are still needed, and these live as long as that
+// (stage_weights.h).
 //
 // Throws Error where a microbatch is run twice or backward comes first. Used by the one
 // thread of its rank.
@@ -31,6 +31,7 @@
 
 #include "headrace/model/layer.h"
 #include "headrace/runtime/beginning.h"
+#include "headrace/runtime/stage_weights.h"
 
 namespace headrace {
 
@@ -43,14 +44,18 @@ enum class Recompute : std::uint8_t {
 
 class Stage {
  public:
-  Stage(int index, std::vector<std::unique_ptr<Layer>> layers, Recompute recompute);
+  // `weights`: for each layer, in the order of its parameters.
+  Stage(int index,
+        std::vector<std::unique_ptr<Layer>> layers,
+        LayersWeights weights,
+        Recompute recompute);
 
   int index() const { return index_; }
-  std::vector<std::unique_ptr<Layer>>& layers() { return layers_; }
+  StageWeights& weights() { return weights_; }
 
   // Inputs that are floating and `requires_grad` get a gradient. Outside training nothing is saved.
-  // `version`: which weights, by the updates since begin_versions(); not older than those of
-  // forwards before. Below 0: the newest.
+  // `version`: which weights, by the updates since weights().begin_versions(); not older than those
+  // of forwards before. Below 0: the newest.
   Tensors forward(int microbatch, const Tensors& inputs, const Context& context, int version = -1);
 
   // `output_gradients`: one for each output of the forward, undefined where it needs none; empty
@@ -62,11 +67,10 @@ class Stage {
   Tensors backward_input(int microbatch, const Tensors& output_gradients);
   void backward_weight(int microbatch);
 
-  // From here on versions count from 0. Wants no microbatch under way.
-  void begin_versions();
-  // The weights are about to change: afterwards the layers' parameters may be new tensors with the
-  // same values. `keep`: forwards to come want the old ones.
-  void next_version(bool keep);
+  // The weights are about to change: see StageWeights::advance.
+  void next_version(bool keep) { weights_.advance(keep, !saved_.empty()); }
+  // They have been given values that no step has led to.
+  void note_new_weights() { ++weights_given_; }
 
   // Lets go of all that is saved, as where a step has failed.
   void forget();
@@ -82,16 +86,22 @@ class Stage {
     Tensors seed;  // the gradient the last stage starts from
     // Instead, with recompute, what the forward is run again with.
     std::optional<Beginning> beginning = {};
+    LayersWeights weights = {};
     Context context = {};
+    int version = -1;
   };
 
-  class Borrowed;
-
-  Tensors weights() const;
   Tensors state() const;
-  Tensors run(const Tensors& inputs, Context context);
-  Tensors forward_to_recompute(int microbatch, const Tensors& inputs, const Context& context);
-  Saved save(const Tensors& inputs, const Tensors& outputs, double gradient_scale);
+  Tensors run(const Tensors& inputs,
+              const Context& context,
+              const LayersWeights& weights,
+              int version);
+  Tensors forward_to_recompute(int microbatch,
+                               const Tensors& inputs,
+                               const Context& context,
+                               const LayersWeights& weights,
+                               int version);
+  Saved save(const Tensors& inputs, const Tensors& outputs, double backward_scale);
   Tensors backward_through(Saved saved, const Tensors& output_gradients);
   Tensors backward_to_inputs(const Saved& saved,
                              const Contents& state,
@@ -100,14 +110,14 @@ class Stage {
 
   int index_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  StageWeights weights_;
   Recompute recompute_;
   torch::DeviceType device_ = torch::kCPU;
   bool foreign_ = false;  // one of the layers is
   WeightGradients weight_gradients_;
   std::map<int, Saved> saved_;
   std::map<int, std::vector<WeightGradients::Work>> deferred_;
-  int newest_ = 0;                // version of the layers' own weights
-  std::map<int, Tensors> older_;  // that forwards to come want
+  std::int64_t weights_given_ = 0;
 };
 
 }  // namespace headrace

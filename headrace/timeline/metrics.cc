@@ -6,36 +6,37 @@
 #include <vector>
 
 #include "headrace/schedule/action.h"
+#include "headrace/timeline/account.h"
 #include "headrace/timeline/timeline.h"
 
 namespace headrace {
 namespace {
 
 void add(const Event& event, RankMetrics& rank) {
-  const double work = event.end - event.start - event.wait - event.transfer;
-  rank.wait += event.wait;
-  rank.transfer += event.transfer;
-  switch (event.action.kind) {
-    case Kind::Forward:
-      rank.forward += work;
+  const Spent spent = spent_on(event);
+  rank.wait += spent.wait;
+  rank.transfer += spent.transfer;
+  switch (spent.activity) {
+    case Activity::Forward:
+      rank.forward += spent.work;
       break;
-    case Kind::Backward:
-      rank.backward += work;
+    case Activity::Backward:
+      rank.backward += spent.work;
       break;
-    case Kind::BackwardInput:
-      rank.backward_input += work;
+    case Activity::BackwardInput:
+      rank.backward_input += spent.work;
       break;
-    case Kind::BackwardWeight:
-      rank.backward_weight += work;
+    case Activity::BackwardWeight:
+      rank.backward_weight += spent.work;
       break;
-    case Kind::ReduceGradients:
-      rank.reduce += work;
+    case Activity::Reduce:
+      rank.reduce += spent.work;
       break;
-    case Kind::Update:
-      rank.update += work;
+    case Activity::Update:
+      rank.update += spent.work;
       break;
-    default:
-      rank.transfer += work;
+    case Activity::Transfer:
+      rank.transfer += spent.work;
   }
 }
 

@@ -7,17 +7,9 @@
 #include <iosfwd>
 #include <string>
 
-namespace headrace {
+#include "headrace/train/records.h"
 
-struct StepLine {
-  std::int64_t step = 0;  // from 1
-  std::int64_t steps = 0;
-  double loss = 0;
-  double norm = 0;  // NaN: there is none
-  double rate = 0;
-  std::int64_t tokens = 0;
-  double seconds = 0;
-};
+namespace headrace {
 
 class Console {
  public:
@@ -25,13 +17,13 @@ class Console {
   Console(std::ostream& out, bool terminal) : out_(out), terminal_(terminal) {}
 
   void line(const std::string& text);
-  void step(const StepLine& line);
+  void step(const StepRecord& record);
   // Removes the bar.
   void finish();
 
  private:
   void flush();
-  void draw_bar(const StepLine& line);
+  void draw_bar(const StepRecord& record);
 
   std::ostream& out_;
   bool terminal_;

@@ -9,12 +9,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <string>
-#include <vector>
+#include <optional>
 
-#include "headrace/runtime/pipeline.h"
+#include "headrace/schedule/action.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/console.h"
+#include "headrace/train/records.h"
 #include "headrace/transport/transport.h"
 
 namespace headrace {
@@ -22,19 +22,17 @@ namespace headrace {
 struct TrainingHooks {
   Console* console = nullptr;  // on rank 0; null: nothing is shown
   // Asked before every step; any rank's yes ends the run after it.
-  std::function<bool()> stop_requested;
-  // Steps are counted from 0 here.
-  std::function<void(std::int64_t step, const Action&)> on_action;    // before each action
-  std::function<void()> on_evaluation;                                // before each evaluation
-  std::function<void(std::int64_t step, Pipeline&)> after_gradients;  // before each update
+  std::function<bool()> stop_requested = {};
+  std::function<void(std::int64_t step)> on_step = {};  // before each; from 1
+  std::function<void(const Action&)> on_action = {};    // before each action
+  std::function<void()> on_evaluation = {};             // before each evaluation
+  std::function<void()> on_saving = {};                 // before the run waits for a checkpoint
 };
 
 struct TrainingResult {
-  std::vector<double> losses;  // of every step
-  std::vector<double> norms;
-  double validation_loss = 0;  // of the last evaluation; mean over tokens, in nats
-  double accuracy = 0;
-  bool stopped = false;  // asked to end before the last step
+  std::int64_t steps_done = 0;
+  std::optional<EvaluationRecord> evaluation;  // the last
+  bool stopped = false;                        // asked to end before the last step
 };
 
 TrainingResult run_training(const Config& config, Transport& transport, const TrainingHooks& hooks);

@@ -17,6 +17,13 @@ class LossScale {
   double value() const { return value_; }
   // Whether an overflow is to be expected: a step without an update, not the end of the run.
   bool changes() const { return changes_; }
+  // Steps since it last changed.
+  int good() const { return good_; }
+  // Goes on from such a state.
+  void set(double value, int good) {
+    value_ = changes_ ? value : 1;
+    good_ = good;
+  }
   // Throws Error where it cannot get smaller: then the gradients are not finite by themselves.
   void after_step(bool overflow);
 

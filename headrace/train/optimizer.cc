@@ -21,58 +21,74 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
          share * (config.learning_rate - config.minimum_learning_rate);
 }
 
-Optimizer::Optimizer(const TrainConfig& config, const std::vector<OwnedParameter*>& parameters)
-    : config_(config) {
+namespace {
+
+Tensors select(const Tensors& all, const std::vector<std::size_t>& members) {
+  Tensors some;
+  if (all.empty()) return some;
+  for (const std::size_t i : members) some.push_back(all[i]);
+  return some;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const TrainConfig& config, const Tensors& values) : config_(config) {
+  const torch::NoGradGuard no_grad;
   groups_.resize(2);
   groups_[0].weight_decay = config.weight_decay;
   const bool adam = config.optimizer == "adamw";
-  for (OwnedParameter* parameter : parameters) {
-    const torch::Tensor& value = parameter->value;
-    Group& group = groups_[value.dim() >= 2 ? 0 : 1];
-    group.parameters.push_back(parameter);
-    if (adam || config.momentum > 0) group.first.push_back(torch::zeros_like(value));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const torch::Tensor& value = values[i];
+    groups_[value.dim() >= 2 ? 0 : 1].members.push_back(i);
+    if (adam || config.momentum > 0) first_.push_back(torch::zeros_like(value));
     if (!adam) continue;
-    group.second.push_back(torch::zeros_like(value));
-    group.steps.push_back(torch::zeros({}, value.options().requires_grad(false)));
+    second_.push_back(torch::zeros_like(value));
+    counts_.push_back(torch::zeros({}, value.options().requires_grad(false)));
   }
 }
 
-void Optimizer::step(double rate) {
+void Optimizer::set_updates(std::int64_t updates) {
+  updates_ = updates;
+  for (torch::Tensor& count : counts_) count.fill_(updates);
+}
+
+void Optimizer::step(double rate, const Tensors& values, const Tensors& gradients) {
   const torch::NoGradGuard no_grad;
-  for (Group& group : groups_) {
-    if (group.parameters.empty()) continue;
+  for (const Group& group : groups_) {
+    if (group.members.empty()) continue;
+    const Tensors of_group = select(values, group.members);
+    const Tensors by = select(gradients, group.members);
     if (config_.optimizer == "adamw")
-      step_adamw(group, rate);
+      step_adamw(group, rate, of_group, by);
     else
-      step_sgd(group, rate);
+      step_sgd(group, rate, of_group, by);
   }
-  first_step_ = false;
+  ++updates_;
 }
 
-void Optimizer::step_adamw(Group& group, double rate) {
-  Tensors values, gradients;
-  for (const OwnedParameter* parameter : group.parameters) {
-    values.push_back(parameter->value.detach());
-    gradients.push_back(parameter->gradient);
-  }
-  for (torch::Tensor& count : group.steps) count.add_(1);
-  torch::_fused_adamw_(values, gradients, group.first, group.second,
-                       /*max_exp_avg_sqs=*/{}, group.steps, rate, config_.beta1, config_.beta2,
+void Optimizer::step_adamw(const Group& group,
+                           double rate,
+                           const Tensors& values,
+                           const Tensors& gradients) {
+  Tensors counts = select(counts_, group.members);
+  for (torch::Tensor& count : counts) count.add_(1);
+  torch::_fused_adamw_(values, gradients, select(first_, group.members),
+                       select(second_, group.members),
+                       /*max_exp_avg_sqs=*/{}, counts, rate, config_.beta1, config_.beta2,
                        group.weight_decay, config_.epsilon,
                        /*amsgrad=*/false,
                        /*maximize=*/false);
 }
 
-void Optimizer::step_sgd(Group& group, double rate) {
-  Tensors values, gradients;
-  for (const OwnedParameter* parameter : group.parameters) {
-    values.push_back(parameter->value.detach());
-    gradients.push_back(parameter->gradient);
-  }
-  torch::_fused_sgd_(values, gradients, group.first, group.weight_decay, config_.momentum, rate,
+void Optimizer::step_sgd(const Group& group,
+                         double rate,
+                         const Tensors& values,
+                         const Tensors& gradients) {
+  torch::_fused_sgd_(values, gradients, select(first_, group.members), group.weight_decay,
+                     config_.momentum, rate,
                      /*dampening=*/0,
                      /*nesterov=*/false,
-                     /*maximize=*/false, first_step_);
+                     /*maximize=*/false, updates_ == 0);
 }
 
 }  // namespace headrace

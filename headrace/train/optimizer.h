@@ -4,10 +4,11 @@
 // parameter depends on its own gradient and state alone.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
-#include "headrace/runtime/gradients.h"
+#include "headrace/tensor/tensors.h"
 #include "headrace/train/config/config.h"
 
 namespace headrace {
@@ -19,26 +20,35 @@ double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t 
 
 class Optimizer {
  public:
-  Optimizer(const TrainConfig& config, const std::vector<OwnedParameter*>& parameters);
+  // Of parameters with the shapes of `values`, whose values are not looked at.
+  Optimizer(const TrainConfig& config, const Tensors& values);
 
-  void step(double rate);
+  // Changes the values, which are outside of autograd, by their gradients; both in the order of the
+  // constructor's.
+  void step(double rate, const Tensors& values, const Tensors& gradients);
+
+  // What it keeps, in the same order; empty where the kind of optimizer keeps none.
+  const Tensors& first() const { return first_; }    // Adam's first moment; SGD's momentum
+  const Tensors& second() const { return second_; }  // Adam's second moment
+  std::int64_t updates() const { return updates_; }  // steps made
+  // As if so many steps had been made; the moments are written into first() and second().
+  void set_updates(std::int64_t updates);
 
  private:
   // Parameters that share a weight decay, as the fused kernels take them.
   struct Group {
     double weight_decay = 0;
-    std::vector<OwnedParameter*> parameters;
-    Tensors first;   // Adam's first moment; SGD's momentum
-    Tensors second;  // Adam's second moment
-    Tensors steps;   // one number a parameter
+    std::vector<std::size_t> members;
   };
 
-  void step_adamw(Group& group, double rate);
-  void step_sgd(Group& group, double rate);
+  void step_adamw(const Group& group, double rate, const Tensors& values, const Tensors& gradients);
+  void step_sgd(const Group& group, double rate, const Tensors& values, const Tensors& gradients);
 
   TrainConfig config_;
   std::vector<Group> groups_;
-  bool first_step_ = true;
+  Tensors first_, second_;
+  Tensors counts_;  // Adam's kernel wants a number of steps for each
+  std::int64_t updates_ = 0;
 };
 
 }  // namespace headrace

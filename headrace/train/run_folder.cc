@@ -1,12 +1,11 @@
 #include "headrace/train/run_folder.h"
 
-#include <array>
-#include <cmath>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <ios>
+#include <optional>
+#include <sstream>
 #include <string>
 #include <system_error>
 
@@ -19,50 +18,55 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Nine significant digits tell any two fp32 values apart.
-std::string nine_digits(double value) {
-  if (!std::isfinite(value)) return "null";  // JSON has no such number
-  std::array<char, 40> text{};
-  std::snprintf(text.data(), text.size(), "%.9g", value);
-  return text.data();
-}
+constexpr const char* kMetrics = "metrics.jsonl";
+constexpr const char* kEvaluations = "evaluations.jsonl";
 
 std::ofstream open(const fs::path& path) {
-  std::ofstream file(path, std::ios::trunc);
+  std::ofstream file(path, std::ios::app);
   check(file.good(), "cannot write ", path.string(), "; choose another folder with --run-dir");
   return file;
 }
 
+void append(std::ofstream& file, const fs::path& path, const std::string& line) {
+  if (!file.is_open()) file = open(path);
+  file << line << '\n' << std::flush;
+  check(file.good(), "cannot write ", path.string(), "; is the disk full?");
+}
+
+// Records of steps that are to be done again go, and so does a line that was not written whole.
+void keep_records(const fs::path& path, std::int64_t done) {
+  if (!fs::exists(path)) return;
+  std::istringstream in(read_file(path.string()));
+  std::string kept;
+  for (std::string line; std::getline(in, line);) {
+    const std::optional<std::int64_t> step = step_of_record(line);
+    if (step && *step <= done && !in.eof()) kept += line + '\n';
+  }
+  write_file(path.string(), kept);
+}
+
 }  // namespace
 
-RunFolder::RunFolder(const Config& config) : path_(config.run_dir) {
-  // config.toml, which says that the others are a run's, is replaced last.
-  std::error_code ignored;
-  for (const char* file : kRunFiles)
-    if (std::string(file) != "config.toml") fs::remove(path_ / file, ignored);
+RunFolder::RunFolder(const Config& config, std::int64_t done) : path_(config.run_dir) {
+  if (config.resume) {
+    keep_records(path_ / kMetrics, done);
+    keep_records(path_ / kEvaluations, done);
+  } else {
+    // config.toml, which says that the others are a run's, is replaced last.
+    std::error_code ignored;
+    for (const char* file : kRunFiles)
+      if (std::string(file) != "config.toml") fs::remove_all(path_ / file, ignored);
+  }
   write("config.toml", cat(kRunMark, "\n\n", to_toml(config)));
-  metrics_ = open(path_ / "metrics.jsonl");
+  metrics_ = open(path_ / kMetrics);
 }
 
-void RunFolder::record(const StepLine& line) {
-  metrics_ << R"({"step":)" << line.step << R"(,"loss":)" << nine_digits(line.loss)
-           << R"(,"grad_norm":)" << nine_digits(line.norm) << R"(,"lr":)" << nine_digits(line.rate)
-           << R"(,"tokens":)" << line.tokens << R"(,"seconds":)" << nine_digits(line.seconds)
-           << "}\n"
-           << std::flush;
-  check(metrics_.good(), "cannot write ", (path_ / "metrics.jsonl").string(),
-        "; is the disk full?");
+void RunFolder::record(const StepRecord& record) {
+  append(metrics_, path_ / kMetrics, to_json(record));
 }
 
-void RunFolder::record_evaluation(std::int64_t step,
-                                  double loss,
-                                  double perplexity,
-                                  double accuracy) {
-  if (!evaluations_.is_open()) evaluations_ = open(path_ / "evaluations.jsonl");
-  evaluations_ << R"({"step":)" << step << R"(,"validation_loss":)" << nine_digits(loss)
-               << R"(,"perplexity":)" << nine_digits(perplexity) << R"(,"accuracy":)"
-               << nine_digits(accuracy) << "}\n"
-               << std::flush;
+void RunFolder::record(const EvaluationRecord& record) {
+  append(evaluations_, path_ / kEvaluations, to_json(record));
 }
 
 void RunFolder::write(const std::string& file, const std::string& text) const {

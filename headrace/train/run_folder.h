@@ -3,27 +3,28 @@
 // in Perfetto).
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "headrace/train/config/config.h"
-#include "headrace/train/console.h"
+#include "headrace/train/records.h"
 
 namespace headrace {
 
 class RunFolder {
  public:
-  // The folder is config.run_dir, which this run must have claimed (run_claim.h): what an earlier
-  // run has left in it is deleted.
-  explicit RunFolder(const Config& config);
+  // The folder is config.run_dir, which this run must have claimed (run_claim.h). What an earlier
+  // run has left in it is deleted; where this one resumes it, after `done` steps, only the records of
+  // later steps are.
+  RunFolder(const Config& config, std::int64_t done);
 
   const std::filesystem::path& path() const { return path_; }
 
-  // {"step":12,"loss":2.41234567,"grad_norm":…,"lr":…,"tokens":…,"seconds":…}
-  void record(const StepLine& line);
-  // {"step":12,"validation_loss":…,"perplexity":…,"accuracy":…}, in evaluations.jsonl.
-  void record_evaluation(std::int64_t step, double loss, double perplexity, double accuracy);
+  // A line each, in metrics.jsonl and evaluations.jsonl (records.h).
+  void record(const StepRecord& record);
+  void record(const EvaluationRecord& record);
   // Written whole or not at all.
   void write(const std::string& file, const std::string& text) const;
 

@@ -27,12 +27,12 @@ std::string source_of(const DataConfig& config) {
 
 }  // namespace
 
-Samples::Samples(const Config& config)
-    : file_(open_tokens(config.data)), batch_(config.train.batch) {
-  file_->require_below(config.model.vocabulary);
+Samples::Samples(const Config& config, const Start& start)
+    : file_(open_tokens(config.data)), batch_(config.train.batch), start_(start) {
+  file_->require_below(config.model.gpt.vocabulary);
   const std::int64_t tokens = file_->size();
   const auto kept = static_cast<std::int64_t>(static_cast<double>(tokens) * config.data.validation);
-  const int context = config.model.context;
+  const int context = config.model.gpt.context;
   check(tokens - kept > context, source_of(config.data), " has ", tokens, " tokens, of which ",
         tokens - kept, " are for training, and a sample takes model.context + 1 = ", context + 1,
         "; give more text, or a smaller context");
@@ -49,27 +49,49 @@ Samples::Samples(const Config& config)
   steps_ = config.train.steps;
   if (config.train.epochs == 0) return;
   const std::int64_t samples = training_->samples();
-  steps_per_epoch_ = config.train.drop_last ? samples / batch_ : (samples + batch_ - 1) / batch_;
+  const auto steps_for = [&](std::int64_t some) {
+    return config.train.drop_last ? some / batch_ : (some + batch_ - 1) / batch_;
+  };
+  steps_per_epoch_ = steps_for(samples);
   check(steps_per_epoch_ > 0, "train.batch ", batch_, " is more than the ", samples,
         " samples of an epoch, and train.drop_last drops what is left");
-  steps_ = config.train.epochs * steps_per_epoch_;
+  const std::int64_t into_epoch = start.sample % samples;
+  first_whole_epoch_ = start.sample / samples;
+  if (into_epoch > 0) {
+    steps_of_rest_ = steps_for(samples - into_epoch);
+    ++first_whole_epoch_;
+  }
+  const std::int64_t epochs_left =
+      std::max<std::int64_t>(0, config.train.epochs - first_whole_epoch_);
+  const bool rest_counts = first_whole_epoch_ <= config.train.epochs;
+  steps_ = start.step + (rest_counts ? steps_of_rest_ : 0) + epochs_left * steps_per_epoch_;
+}
+
+std::int64_t Samples::first_sample(std::int64_t step) const {
+  const std::int64_t since = step - start_.step;
+  if (steps_per_epoch_ == 0 || since < steps_of_rest_) return start_.sample + since * batch_;
+  const std::int64_t whole = since - steps_of_rest_;
+  return (first_whole_epoch_ + whole / steps_per_epoch_) * training_->samples() +
+         whole % steps_per_epoch_ * batch_;
 }
 
 std::int64_t Samples::rows(std::int64_t step) const {
   if (steps_per_epoch_ == 0) return batch_;
-  return std::min(batch_, training_->samples() - step % steps_per_epoch_ * batch_);
+  return std::min(batch_, training_->samples() - first_sample(step) % training_->samples());
 }
 
 std::int64_t Samples::fewest_rows() const {
-  return rows(steps_per_epoch_ == 0 ? 0 : steps_per_epoch_ - 1);
+  if (steps_per_epoch_ == 0) return batch_;
+  std::int64_t fewest = batch_;
+  // The last batches of what is left of an epoch and of a whole one.
+  if (steps_of_rest_ > 0) fewest = std::min(fewest, rows(start_.step + steps_of_rest_ - 1));
+  if (steps_ > start_.step + steps_of_rest_)
+    fewest = std::min(fewest, rows(start_.step + steps_of_rest_ + steps_per_epoch_ - 1));
+  return fewest;
 }
 
 Batch Samples::of_step(std::int64_t step) const {
-  const std::int64_t first =
-      steps_per_epoch_ == 0
-          ? step * batch_
-          : step / steps_per_epoch_ * training_->samples() + step % steps_per_epoch_ * batch_;
-  return training_->samples_at(first, rows(step));
+  return training_->samples_at(first_sample(step), rows(step));
 }
 
 Batch Samples::for_evaluation(std::int64_t first, std::int64_t rows) const {

@@ -23,15 +23,14 @@ struct StageSeconds {
   std::int64_t peak_memory = 0;  // bytes of tensors, of the stage's rank
 };
 
+// In place of a microbatch, in events of a rank's reduction and update: they are for all its stages.
+constexpr int kOfAllStages = -2;
+
 class StageClock {
  public:
-  // One step's events on this rank, how long the whole pipeline took for it, and the seconds that
-  // the rank reduced and updated for all its stages.
-  void add(int rank,
-           const std::vector<Event>& events,
-           double makespan,
-           double reduce_seconds,
-           double update_seconds);
+  // One step's events on this rank, and how long the whole pipeline took for it. What was reduced
+  // and updated for all of the rank's stages together, after their actions, is shared out evenly.
+  void add(int rank, const std::vector<Event>& events, double makespan);
   // Every rank's stages, by stage and then by replica; the same on every rank.
   std::vector<StageSeconds> gather(Transport& transport,
                                    std::int64_t peak_memory,

@@ -84,7 +84,7 @@ std::vector<double> predicted_memory(const Config& config, const Layout& layout)
   options.state_bytes = train.optimizer == "adamw" ? 8 : train.momentum > 0 ? 4 : 0;
   options.sharded = config.pipeline.shard_optimizer;
   constexpr double kIdBytes = 8;  // of a token, and of its target
-  options.batch_bytes = 2 * kIdBytes * static_cast<double>(train.batch * config.model.context);
+  options.batch_bytes = 2 * kIdBytes * static_cast<double>(train.batch * config.model.gpt.context);
   return predict_memory(
       layout, lowered_schedule(layout, static_cast<int>(train.microbatches), true), options);
 }
@@ -101,13 +101,13 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
   text << "# headrace " << HEADRACE_VERSION << ", libtorch " << TORCH_VERSION
        << "\n# pipeline: " << layout.placement.ranks << " ranks × " << config.pipeline.threads
        << " threads, schedule " << layout.schedule << ", " << train.microbatches
-       << " microbatches of " << train.microbatch << " sequences of " << config.model.context
-       << " tokens: " << count_text(train.batch * config.model.context)
+       << " microbatches of " << train.microbatch << " sequences of " << config.model.gpt.context
+       << " tokens: " << count_text(train.batch * config.model.gpt.context)
        << " tokens a step\n# data: " << samples.file().path().string() << ", "
        << samples.fingerprint() << "; " << count_text(samples.training_samples())
        << " sequences for training, " << count_text(samples.evaluation_samples())
        << " an evaluation\n# model: " << count_text(parameter_count(layout.model))
-       << " parameters, " << fixed_text(flops_per_token(layout, config.model.context) / 1e6, 1)
+       << " parameters, " << fixed_text(flops_per_token(layout, config.model.gpt.context) / 1e6, 1)
        << " MFLOP a token\n# training: " << count_text(samples.steps()) << " steps of "
        << train.optimizer << ", learning rate " << train.learning_rate << ", seed " << train.seed
        << ", " << train.precision << "\n";

@@ -10,12 +10,13 @@
 #include "headrace/base/faults.h"
 #include "headrace/runtime/predict_memory.h"
 #include "headrace/schedule/schedule.h"
+#include "headrace/train/resume.h"
 #include "headrace/train/summary.h"
 
 namespace headrace {
 
 Layout layout_of(const Config& config) {
-  return make_layout({.model = gpt(config.model),
+  return make_layout({.model = gpt(config.model.gpt),
                       .schedule = config.pipeline.schedule,
                       .microbatches = static_cast<int>(config.train.microbatches),
                       .ranks = config.pipeline.ranks,
@@ -26,6 +27,7 @@ Layout layout_of(const Config& config) {
 }
 
 void require_trainable(const Config& config, bool all_on_this_machine) {
+  if (!config.model.from.empty() && !config.resume) require_same_model(config);
   const Layout layout = layout_of(config);
   require_memory_for_weights(layout);
   const Schedule schedule =
@@ -46,7 +48,7 @@ void require_trainable(const Config& config, bool all_on_this_machine) {
   faults.check(config.train.precision != "fp16", what,
                ": there is no step to leave out where fp16 overflows; set train.precision = "
                "\"bf16\"");
-  faults.check(!config.model.tied, what,
+  faults.check(!config.model.gpt.tied, what,
                ", and the owners of tied embeddings would drift apart; set model.tied = false");
   faults.check(!copies, what, ", and trains without replicas; set pipeline.replicas = 1");
   faults.require_none();

@@ -15,6 +15,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/model/operations.h"
+#include "tests/model/plain_layers.h"
 
 namespace headrace {
 namespace {
@@ -29,28 +30,6 @@ const GptConfig kTiny{.layers = 2,
                       .vocabulary = 97,
                       .tied = false,
                       .dropout = 0};
-
-std::vector<std::unique_ptr<Layer>> build(const GptConfig& config, std::uint64_t seed) {
-  std::vector<std::unique_ptr<Layer>> layers;
-  for (const LayerSpec& spec : gpt(config)) layers.push_back(spec.build({.seed = seed}));
-  return layers;
-}
-
-std::map<std::string, Tensor> parameters_of(const std::vector<std::unique_ptr<Layer>>& layers) {
-  std::map<std::string, Tensor> all;
-  for (const auto& layer : layers)
-    for (Parameter& parameter : layer->parameters())
-      all.emplace(parameter.spec.name, parameter.value);
-  return all;
-}
-
-Tensor run(const std::vector<std::unique_ptr<Layer>>& layers,
-           const Tensor& ids,
-           const Context& context) {
-  Tensors values = {ids};
-  for (const auto& layer : layers) values = layer->forward(values, context);
-  return values[0];
-}
 
 // GPT-2 as its paper and published code have it, in plain libtorch operations, apart from ours.
 Tensor plain_gpt(const std::map<std::string, Tensor>& p,
@@ -94,8 +73,8 @@ Tensor plain_gpt(const std::map<std::string, Tensor>& p,
 }
 
 TEST(Gpt, HasTheLogitsLossAndGradientsOfThePlainModel) {
-  const auto layers = build(kTiny, 3);
-  const auto ours = parameters_of(layers);
+  const PlainLayers model(kTiny, 3);
+  const auto& ours = model.by_name;
   std::map<std::string, Tensor> plain;
   for (const auto& [name, value] : ours) {
     // Away from the initial ones and zeros, so that norms and biases matter.
@@ -107,14 +86,14 @@ TEST(Gpt, HasTheLogitsLossAndGradientsOfThePlainModel) {
   Tensor targets = torch::randint(97, {3, 16}, torch::kInt64);
   targets[1].slice(0, 0, 9).fill_(-100);
   const Tensor expected = plain_gpt(plain, kTiny, ids);
-  const Tensor logits = run(layers, ids, {});
+  const Tensor logits = model.run(ids, {})[0];
   EXPECT_TRUE(torch::allclose(logits, expected, 1e-4, 1e-5));
 
   const double scale = 1.0 / (3 * 16 - 9);
   Context context;
   context.targets = targets;
-  context.loss_scale = scale;
-  const Tensor loss = run(layers, ids, context);
+  context.normaliser = scale;
+  const Tensor loss = model.run(ids, context)[0];
   const Tensor expected_loss =
       torch::nn::functional::cross_entropy(expected.reshape({-1, 97}), targets.reshape(-1));
   EXPECT_NEAR(loss.item<double>(), expected_loss.item<double>(), 1e-5);
@@ -127,29 +106,28 @@ TEST(Gpt, HasTheLogitsLossAndGradientsOfThePlainModel) {
 }
 
 TEST(Gpt, CountsRightPredictionsAmongValidTargets) {
-  const auto layers = build(kTiny, 3);
+  const PlainLayers model(kTiny, 3);
   const Tensor ids = torch::randint(97, {2, 16}, torch::kInt64);
-  Tensor targets = run(layers, ids, {}).argmax(-1);
+  Tensor targets = model.run(ids, {})[0].argmax(-1);
   targets[0][0] = (targets[0][0] + 1) % 97;
   targets[1][3] = -100;
   Context context;
   context.training = false;
   context.targets = targets;
-  Tensors values = {ids};
-  for (const auto& layer : layers) values = layer->forward(values, context);
-  EXPECT_EQ(values[1].item<std::int64_t>(), 2 * 16 - 2);
+  EXPECT_EQ(model.run(ids, context)[1].item<std::int64_t>(), 2 * 16 - 2);
 }
 
 TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
-  const auto whole = parameters_of(build(kTiny, 42));
+  const auto whole = PlainLayers(kTiny, 42).by_name;
   std::set<std::string> distinct;
   for (const LayerSpec& spec : gpt(kTiny)) {
-    const auto alone = spec.build({.seed = 42});  // as a stage that owns just this layer builds it
-    for (Parameter& parameter : alone->parameters()) {
-      EXPECT_TRUE(torch::equal(parameter.value, whole.at(parameter.spec.name)))
-          << parameter.spec.name;
-      if (parameter.spec.deviation == 0) continue;
-      const Tensor bytes = parameter.value.detach().contiguous();
+    // As a stage that owns just this layer draws them.
+    const Tensors alone = initial_weights(spec.parameters, {.seed = 42});
+    for (std::size_t i = 0; i < alone.size(); ++i) {
+      const std::string& name = spec.parameters[i].name;
+      EXPECT_TRUE(torch::equal(alone[i], whole.at(name))) << name;
+      if (spec.parameters[i].deviation == 0) continue;
+      const Tensor bytes = alone[i].detach().contiguous();
       distinct.emplace(static_cast<const char*>(bytes.data_ptr()), 64);
     }
   }
@@ -159,7 +137,7 @@ TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
     for (const ParameterSpec& parameter : spec.parameters) drawn += parameter.deviation > 0 ? 1 : 0;
   EXPECT_EQ(distinct.size(), drawn);
   EXPECT_FALSE(torch::equal(whole.at("embedding.weight"),
-                            parameters_of(build(kTiny, 43)).at("embedding.weight")));
+                            PlainLayers(kTiny, 43).by_name.at("embedding.weight")));
 }
 
 TEST(Gpt, CountsASharedParameterOnce) {
@@ -178,25 +156,21 @@ TEST(Gpt, DrawsDropoutFromItsKey) {
 }
 
 TEST(Gpt, DeferredWeightGradientsAreTheSameBits) {
-  const auto at_once = build(kTiny, 5);
-  const auto split = build(kTiny, 5);
+  const PlainLayers at_once(kTiny, 5), split(kTiny, 5);
   const Tensor ids = torch::randint(97, {2, 16}, torch::kInt64);
   Context context;
   context.targets = torch::randint(97, {2, 16}, torch::kInt64);
   WeightGradients queue;
   for (int microbatch = 0; microbatch < 2; ++microbatch) {
-    context.weight_gradients = nullptr;
-    run(at_once, ids, context).backward();
-    context.weight_gradients = &queue;
+    at_once.run(ids, context)[0].backward();
     queue.defer(true);
-    run(split, ids, context).backward();
+    split.run(ids, context, {.weight_gradients = &queue})[0].backward();
     const auto pending = queue.take();
     EXPECT_EQ(pending.size(), 10U);  // two in each half of two blocks, embedding, head
     for (const auto& work : pending) work();
   }
-  const auto expected = parameters_of(at_once);
-  for (const auto& [name, value] : parameters_of(split))
-    EXPECT_TRUE(torch::equal(value.grad(), expected.at(name).grad())) << name;
+  for (const auto& [name, value] : split.by_name)
+    EXPECT_TRUE(torch::equal(value.grad(), at_once.by_name.at(name).grad())) << name;
 }
 
 TEST(Gpt, RefusesSizesThatDoNotFit) {

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/model/gpt.h"
+#include "tests/model/plain_layers.h"
 
 namespace headrace {
 namespace {
@@ -34,24 +35,21 @@ Context context_of(torch::ScalarType type) {
   Context context;
   context.key = 5;
   context.precision = type;
-  context.loss_scale = 1.0 / 48;
+  context.normaliser = 1.0 / 48;
   auto generator = at::detail::createCPUGenerator(3);
   context.targets = torch::randint(0, kVocabulary, {3, 16}, generator, torch::kInt64);
   return context;
 }
 
-Result result_of(const Context& context) {
+Result result_of(const Context& context, const StageContext& stage = {}) {
   auto generator = at::detail::createCPUGenerator(2);
-  Tensors values = {torch::randint(0, kVocabulary, {3, 16}, generator, torch::kInt64)};
-  std::vector<std::unique_ptr<Layer>> layers;
-  for (const LayerSpec& spec : gpt(kModel)) layers.push_back(spec.build({.seed = 1}));
-  for (const auto& layer : layers) values = layer->forward(values, context);
-  values[0].backward(torch::full_like(values[0], context.gradient_scale));
+  const Tensor ids = torch::randint(0, kVocabulary, {3, 16}, generator, torch::kInt64);
+  const PlainLayers model(kModel, 1);
+  const Tensor loss = model.run(ids, context, stage)[0];
+  loss.backward(torch::full_like(loss, context.backward_scale));
   Result result;
-  result.loss = values[0].item<double>();
-  for (const auto& layer : layers)
-    for (const Parameter& parameter : layer->parameters())
-      result.gradients.emplace(parameter.spec.name, parameter.value.grad());
+  result.loss = loss.item<double>();
+  for (const auto& [name, weight] : model.by_name) result.gradients.emplace(name, weight.grad());
   return result;
 }
 
@@ -82,7 +80,7 @@ TEST_P(Precision, LossAndGradientsAreNearThoseOfFp32AndOfItsType) {
 TEST(Bf16, AScaleOfTwoToSomePowerLeavesNoTrace) {
   Context context = context_of(torch::kBFloat16);
   const Result plain = result_of(context);
-  context.gradient_scale = 1024;
+  context.backward_scale = 1024;
   const Result scaled = result_of(context);
   EXPECT_EQ(scaled.loss, plain.loss);
   for (const auto& [name, gradient] : scaled.gradients)
@@ -91,11 +89,11 @@ TEST(Bf16, AScaleOfTwoToSomePowerLeavesNoTrace) {
 
 TEST(Fp16, NeedsTheScaleForSmallGradients) {
   Context context = context_of(torch::kFloat16);
-  context.loss_scale = 1e-8;
+  context.normaliser = 1e-8;
   EXPECT_EQ(result_of(context).gradients.at("blocks.1.mlp.down.weight").norm().item<double>(), 0);
-  context.gradient_scale = 1U << 24U;
+  context.backward_scale = 1U << 24U;
   EXPECT_GT(result_of(context).gradients.at("blocks.1.mlp.down.weight").norm().item<double>(), 0);
-  context.gradient_scale = 1e18;
+  context.backward_scale = 1e18;
   EXPECT_FALSE(
       result_of(context).gradients.at("blocks.1.mlp.down.weight").isfinite().all().item<bool>());
 }
@@ -108,10 +106,9 @@ INSTANTIATE_TEST_SUITE_P(Types,
                          [](const auto& of) { return std::string(toString(of.param)); });
 
 TEST_P(RecomputedAttention, IsTheSameToTheBitWithDropout) {
-  Context context = context_of(GetParam());
+  const Context context = context_of(GetParam());
   const Result kept = result_of(context);
-  context.recompute_attention = true;
-  const Result again = result_of(context);
+  const Result again = result_of(context, {.recompute_attention = true});
   EXPECT_EQ(again.loss, kept.loss);
   for (const auto& [name, gradient] : again.gradients)
     EXPECT_TRUE(torch::equal(gradient, kept.gradients.at(name))) << name;

@@ -67,23 +67,22 @@ Outcome reference(const std::string& schedule, const Layout& layout, int microba
   const int ranks = layout.placement.ranks;
   const int group = schedule == "pipedream" ? 1 : ranks;
   std::vector<std::unique_ptr<Layer>> layers;
-  for (const LayerSpec& spec : layout.model) layers.push_back(spec.build({.seed = kSeed}));
-  std::vector<OwnedParameter> parameters;  // the newest weights
-  for (const auto& layer : layers)
-    for (Parameter& parameter : layer->parameters()) {
-      OwnedParameter& owned = parameters.emplace_back();
-      owned.name = parameter.spec.name;
-      owned.value = parameter.value.detach().clone();
-    }
-  std::vector<OwnedParameter*> all;
-  for (OwnedParameter& parameter : parameters) all.push_back(&parameter);
-  Optimizer optimizer(optimizer_config(), all);
+  std::vector<Tensors> leaves;
+  std::vector<std::string> names;
+  Tensors newest;
+  for (const LayerSpec& spec : layout.model) {
+    layers.push_back(spec.build());
+    leaves.push_back(initial_weights(spec.parameters, {.seed = kSeed}));
+    for (const ParameterSpec& parameter : spec.parameters) names.push_back(parameter.name);
+    for (const Tensor& leaf : leaves.back()) newest.push_back(leaf.detach().clone());
+  }
+  Optimizer optimizer(optimizer_config(), newest);
   Outcome outcome;
   for (std::int64_t step = 0; step < kSteps; ++step) {
-    std::vector<std::vector<Tensor>> versions;  // [update][parameter]
+    std::vector<Tensors> versions;  // [update][parameter]
     const auto keep = [&] {
-      auto& now = versions.emplace_back();
-      for (const OwnedParameter& parameter : parameters) now.push_back(parameter.value.clone());
+      Tensors& now = versions.emplace_back();
+      for (const Tensor& value : newest) now.push_back(value.clone());
     };
     keep();
     double loss = 0;
@@ -92,33 +91,31 @@ Outcome reference(const std::string& schedule, const Layout& layout, int microba
       for (std::size_t i = 0; i < layers.size(); ++i) {
         const int stage = layout.stage_of(static_cast<int>(i));
         const int version = version_of(schedule, ranks, stage, m);
-        for (Parameter& parameter : layers[i]->parameters()) {
+        for (Tensor& leaf : leaves[i]) {
           const torch::NoGradGuard no_grad;
-          parameter.value.copy_(versions.at(static_cast<std::size_t>(version))[next]);
-          if (m % group == 0) parameter.value.mutable_grad() = torch::zeros_like(parameter.value);
-          ++next;
+          leaf.copy_(versions.at(static_cast<std::size_t>(version))[next++]);
+          if (m % group == 0) leaf.mutable_grad() = torch::zeros_like(leaf);
         }
       }
       Context context;
       context.key = keyed(keyed(kSeed, "dropout", step), m);
       context.targets = tokens(step, m, "targets");
-      context.loss_scale = 1.0 / static_cast<double>(group * kRows * kContext);
+      context.normaliser = 1.0 / static_cast<double>(group * kRows * kContext);
       Tensors values = {tokens(step, m, "inputs")};
-      for (const auto& layer : layers) values = layer->forward(values, context);
+      for (std::size_t i = 0; i < layers.size(); ++i)
+        values = layers[i]->forward(values, context, {.weights = leaves[i]});
       values[0].backward();
       loss += values[0].item<double>() / (microbatches / group);
       if ((m + 1) % group != 0) continue;
-      next = 0;
-      for (const auto& layer : layers)
-        for (Parameter& parameter : layer->parameters())
-          parameters[next++].gradient = parameter.value.grad();
-      optimizer.step(kRate);
+      Tensors gradients;
+      for (const Tensors& layer : leaves)
+        for (const Tensor& leaf : layer) gradients.push_back(leaf.grad());
+      optimizer.step(kRate, newest, gradients);
       keep();
     }
     outcome.losses.push_back(loss);
   }
-  for (const OwnedParameter& parameter : parameters)
-    outcome.weights.emplace(parameter.name, parameter.value);
+  for (std::size_t i = 0; i < names.size(); ++i) outcome.weights.emplace(names[i], newest[i]);
   return outcome;
 }
 
@@ -127,27 +124,31 @@ Outcome pipelined(const Layout& layout, int microbatches) {
   std::mutex mutex;
   run_ranks(layout.placement.ranks, [&](Transport& transport) {
     Pipeline pipeline(layout, transport, {.seed = kSeed});
+    const Weights& weights = pipeline.weights();
     std::map<int, Optimizer> optimizers;
     for (const auto& stage : pipeline.stages())
       optimizers.try_emplace(stage->index(), optimizer_config(),
-                             pipeline.gradients().of_stage(*stage));
+                             pipeline.to_update(stage->index()).values);
     for (std::int64_t step = 0; step < kSteps; ++step) {
-      Work work;
-      work.step = step;
-      work.microbatches = microbatches;
-      work.inputs = [&](int m) { return tokens(step, m, "inputs"); };
-      work.targets = [&](int m) { return tokens(step, m, "targets"); };
-      work.scale_of_update = [](const std::vector<int>& update) {
+      const StepInput input{.step = step,
+                            .microbatches = microbatches,
+                            .inputs = [&](int m) { return tokens(step, m, "inputs"); },
+                            .targets = [&](int m) { return tokens(step, m, "targets"); }};
+      StepPolicy policy;
+      policy.normaliser_of_update = [](const std::vector<int>& update) {
         return 1.0 /
                static_cast<double>(static_cast<std::int64_t>(update.size()) * kRows * kContext);
       };
-      work.update = [&](int stage) { optimizers.at(stage).step(kRate); };
-      const StepResult result = pipeline.train(work);
+      policy.update = [&](int stage) {
+        const ToUpdate update = pipeline.to_update(stage);
+        optimizers.at(stage).step(kRate, update.values, update.gradients);
+      };
+      const StepResult result = pipeline.train(input, policy);
       if (transport.rank() == 0) outcome.losses.push_back(result.loss);
     }
     const std::lock_guard lock(mutex);
-    for (const OwnedParameter& parameter : pipeline.gradients().parameters())
-      outcome.weights.emplace(parameter.name, parameter.value.detach().clone());
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      outcome.weights.emplace(weights.name(i), weights.value(i).clone());
   });
   return outcome;
 }

@@ -2,6 +2,7 @@
 // gradient, of sizes that change from microbatch to microbatch and from step to step; stages that
 // are frozen, or have nothing to train, or whose input wants no gradient.
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,28 +25,26 @@ using torch::Tensor;
 constexpr std::int64_t kRows = 2, kWidth = 6;
 constexpr int kMicrobatches = 8;
 
-// A layer with one matrix; `forward` is given it.
+// A layer with one matrix; `work` is given it.
 class Simple : public Layer {
  public:
-  using Forward = Tensors (*)(const Tensors&, const Tensor&, const Context&);
+  using Work = Tensors (*)(const Tensors&, const Tensor&, const Context&);
 
-  Simple(const std::string& name, Forward work, bool trained)
-      : Layer(make_parameters({{name, {kWidth, kWidth}, 0, 0.5}}, {.seed = 7})), work_(work) {
-    parameter(0).requires_grad_(trained);
-  }
-  Tensors forward(const Tensors& inputs, const Context& context) override {
-    return work_(inputs, parameter(0), context);
+  explicit Simple(Work work) : work_(work) {}
+  Tensors forward(const Tensors& inputs,
+                  const Context& context,
+                  const StageContext& stage) override {
+    return work_(inputs, stage.weights[0], context);
   }
   bool is_foreign() const override { return true; }
 
  private:
-  Forward work_;
+  Work work_;
 };
 
 class Without : public Layer {  // nothing to train
  public:
-  Without() : Layer({}) {}
-  Tensors forward(const Tensors& inputs, const Context&) override {
+  Tensors forward(const Tensors& inputs, const Context&, const StageContext&) override {
     Tensors outputs = inputs;
     outputs[0] = inputs[0].tanh();
     return outputs;
@@ -79,17 +78,29 @@ Tensors join(const Tensors& inputs, const Tensor& weight, const Context&) {
 }
 
 Tensors end(const Tensors& inputs, const Tensor& weight, const Context& context) {
-  return {inputs[0].matmul(weight).pow(2).sum() * context.loss_scale};
+  return {inputs[0].matmul(weight).pow(2).sum() * context.normaliser};
 }
 
-std::vector<std::unique_ptr<Layer>> layers_of(const std::vector<bool>& trained) {
-  std::vector<std::unique_ptr<Layer>> layers;
-  layers.push_back(std::make_unique<Simple>("begin", begin, trained[0]));
-  layers.push_back(std::make_unique<Simple>("branch", branch, trained[1]));
-  layers.push_back(std::make_unique<Without>());
-  layers.push_back(std::make_unique<Simple>("join", join, trained[2]));
-  layers.push_back(std::make_unique<Simple>("end", end, trained[3]));
-  return layers;
+struct Built {
+  std::unique_ptr<Layer> layer;
+  Tensors weights;
+  std::string name;
+};
+
+std::vector<Built> build(const std::vector<bool>& trained) {
+  std::vector<Built> all;
+  const auto add = [&](const std::string& name, Simple::Work work) {
+    Tensors weights = initial_weights({{name, {kWidth, kWidth}, 0, 0.5}}, {.seed = 7});
+    const std::size_t simple = all.size() > 2 ? all.size() - 1 : all.size();
+    weights[0].requires_grad_(trained[simple]);
+    all.push_back({std::make_unique<Simple>(work), weights, name});
+  };
+  add("begin", begin);
+  add("branch", branch);
+  all.push_back({std::make_unique<Without>(), {}, "without"});
+  add("join", join);
+  add("end", end);
+  return all;
 }
 
 // Lengths differ between microbatches and between steps.
@@ -110,26 +121,39 @@ struct Outcome {
   }
 };
 
-void note(Outcome& outcome, const std::vector<Parameter>& parameters) {
-  for (const Parameter& parameter : parameters)
-    outcome.gradients[parameter.spec.name] = parameter.value.grad();
+void note(Outcome& outcome, const std::string& name, const Tensors& weights) {
+  for (const Tensor& weight : weights) outcome.gradients[name] = weight.grad();
 }
 
 Outcome plain(const std::vector<bool>& trained) {
-  const auto layers = layers_of(trained);
+  const std::vector<Built> all = build(trained);
   Outcome outcome;
   for (int step = 0; step < 2; ++step)
     for (int m = 0; m < kMicrobatches; ++m) {
       Tensors values = {ids_of(step, m)};
       Context context;
-      context.loss_scale = 0.1;
-      for (const auto& layer : layers) values = layer->forward(values, context);
+      context.normaliser = 0.1;
+      for (const Built& built : all)
+        values = built.layer->forward(values, context, {.weights = built.weights});
       if (values[0].requires_grad()) values[0].backward();
       outcome.losses.push_back(values[0].item<double>());
     }
-  for (const auto& layer : layers) note(outcome, layer->parameters());
+  for (const Built& built : all) note(outcome, built.name, built.weights);
   return outcome;
 }
+
+class IdsIn : public Ends {
+ public:
+  explicit IdsIn(int step) : step_(step) {}
+  Tensors inputs(int m) override { return {ids_of(step_, m)}; }
+  void take_outputs(int, const Tensors& outputs) override {
+    losses.push_back(outputs[0].item<double>());
+  }
+  std::vector<double> losses;
+
+ private:
+  int step_;
+};
 
 Outcome piped(const std::vector<bool>& trained,
               const std::string& name,
@@ -142,29 +166,31 @@ Outcome piped(const std::vector<bool>& trained,
   run_ranks(ranks, [&](Transport& transport) {
     std::vector<std::unique_ptr<Stage>> mine;
     std::vector<Stage*> pointers;
+    std::map<std::string, Tensors> weights;
     for (const int s : schedule.placement.stages_of(transport.rank())) {
-      auto all = layers_of(trained);
+      std::vector<Built> all = build(trained);
       const auto count = static_cast<int>(all.size());
-      std::vector<std::unique_ptr<Layer>> own;
-      for (int i = s * count / stages; i < (s + 1) * count / stages; ++i)
-        own.push_back(std::move(all[static_cast<std::size_t>(i)]));
-      mine.push_back(
-          std::make_unique<Stage>(s, std::move(own), recompute ? Recompute::All : Recompute::None));
+      std::vector<std::unique_ptr<Layer>> layers;
+      LayersWeights of_layers;
+      for (int i = s * count / stages; i < (s + 1) * count / stages; ++i) {
+        Built& built = all[static_cast<std::size_t>(i)];
+        layers.push_back(std::move(built.layer));
+        of_layers.push_back(built.weights);
+        weights[built.name] = built.weights;
+      }
+      mine.push_back(std::make_unique<Stage>(s, std::move(layers), std::move(of_layers),
+                                             recompute ? Recompute::All : Recompute::None));
       pointers.push_back(mine.back().get());
     }
     Executor executor(transport, schedule.placement, pointers);
     for (int step = 0; step < 2; ++step) {
-      Feed feed;
-      feed.step = step;
-      feed.inputs = [&](int m) { return Tensors{ids_of(step, m)}; };
-      feed.loss_scale = [](int) { return 0.1; };
-      const Losses losses = executor.run(schedule, feed);
+      IdsIn ends(step);
+      executor.run(schedule, {.step = step, .normaliser = [](int) { return 0.1; }}, ends);
       const std::lock_guard lock(mutex);
-      for (const auto& [microbatch, loss] : losses.loss) outcome.losses.push_back(loss);
+      outcome.losses.insert(outcome.losses.end(), ends.losses.begin(), ends.losses.end());
     }
     const std::lock_guard lock(mutex);
-    for (const auto& stage : mine)
-      for (const auto& layer : stage->layers()) note(outcome, layer->parameters());
+    for (const auto& [layer, of_layer] : weights) note(outcome, layer, of_layer);
   });
   return outcome;
 }

@@ -60,7 +60,7 @@ class Draw {
            .layers = between(3, 6)};
     if (between(0, 3) == 0) {
       c.precision = heads() ? torch::kFloat16 : torch::kBFloat16;
-      c.gradient_scale = 1024;
+      c.backward_scale = 1024;
     }
     c.last_rows = between(1, static_cast<int>(c.rows));
     options.model = model_of(c);

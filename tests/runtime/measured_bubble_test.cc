@@ -58,9 +58,8 @@ class SleepFunction : public torch::autograd::Function<SleepFunction> {
 // One number in, the same number out, which serves the last stage as the loss.
 class Sleeper : public Layer {
  public:
-  using Layer::Layer;
-  Tensors forward(const Tensors& inputs, const Context& context) override {
-    return {SleepFunction::apply(inputs[0], parameter(0), context.weight_gradients)};
+  Tensors forward(const Tensors& inputs, const Context&, const StageContext& stage) override {
+    return {SleepFunction::apply(inputs[0], stage.weights[0], stage.weight_gradients)};
   }
 };
 
@@ -68,14 +67,11 @@ std::vector<LayerSpec> sleepers() {
   std::vector<LayerSpec> model;
   for (int i = 0; i < kRanks; ++i) {
     const std::string name = "sleeper." + std::to_string(i);
-    const std::vector<ParameterSpec> parameters = {{name + ".weight", {1}, 1, 0}};
     LayerSpec& layer = model.emplace_back();
     layer.name = name;
-    layer.parameters = parameters;
+    layer.parameters = {{name + ".weight", {1}, 1, 0}};
     layer.cost.flops = 1;
-    layer.build = [parameters](const BuildOptions& options) -> std::unique_ptr<Layer> {
-      return std::make_unique<Sleeper>(make_parameters(parameters, options));
-    };
+    layer.build = [] { return std::make_unique<Sleeper>(); };
   }
   return model;
 }
@@ -88,10 +84,10 @@ Timeline measured(const Layout& layout) {
   std::mutex mutex;
   run_ranks(kRanks, [&](Transport& transport) {
     Pipeline pipeline(layout, transport, {});
-    Work work;
-    work.microbatches = kMicrobatches;
-    work.inputs = [](int) { return torch::ones({}, torch::kFloat64); };
-    for (work.step = 0; work.step < 2; ++work.step) pipeline.train(work);
+    StepInput input;
+    input.microbatches = kMicrobatches;
+    input.inputs = [](int) { return torch::ones({}, torch::kFloat64); };
+    for (input.step = 0; input.step < 2; ++input.step) pipeline.train(input, {});
     const std::lock_guard lock(mutex);
     timeline.ranks[static_cast<std::size_t>(transport.rank())] = pipeline.events();
   });

@@ -41,7 +41,7 @@ Tensor targets_of(const Case& c, std::int64_t step, int microbatch) {
   return targets;
 }
 
-double loss_scale(const Case& c, std::int64_t step) {
+double normaliser(const Case& c, std::int64_t step) {
   std::int64_t valid = 0;
   for (int m = 0; m < c.microbatches; ++m)
     valid += targets_of(c, step, m).ne(-100).sum().item<std::int64_t>();
@@ -89,32 +89,32 @@ Outcome one_process(const Case& c, std::vector<int> replicas) {
   const std::vector<LayerSpec> model = model_of(c);
   replicas.resize(model.size(), 1);
   std::vector<std::unique_ptr<Layer>> layers;
-  for (const LayerSpec& spec : model) layers.push_back(spec.build({.seed = kSeed}));
+  std::vector<Tensors> weights;
+  for (const LayerSpec& spec : model) {
+    layers.push_back(spec.build());
+    weights.push_back(initial_weights(spec.parameters, {.seed = kSeed}));
+  }
   // Distinct parameters in the model's order; a shared one has a leaf and a gradient for each
   // owner.
-  std::vector<OwnedParameter> parameters;
+  std::vector<std::string> names;
+  Tensors values;
   std::map<std::string, std::vector<Leaf>> leaves;
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    for (Parameter& parameter : layers[i]->parameters()) {
-      OwnedParameter* known = nullptr;
-      for (OwnedParameter& other : parameters)
-        if (other.name == parameter.spec.name) known = &other;
-      if (known == nullptr) {
-        known = &parameters.emplace_back();
-        known->name = parameter.spec.name;
-        known->value = parameter.value;
+    for (std::size_t at = 0; at < weights[i].size(); ++at) {
+      const std::string& name = model[i].parameters[at].name;
+      std::vector<Leaf>& owners = leaves[name];
+      if (owners.empty()) {
+        names.push_back(name);
+        values.push_back(weights[i][at].detach());
       } else {
-        parameter.value.set_data(known->value.detach());
+        weights[i][at].set_data(owners.front().value.detach());
       }
-      Leaf& leaf = leaves[parameter.spec.name].emplace_back();
-      leaf.value = parameter.value;
-      for (int k = 0; k < replicas[i]; ++k)
-        leaf.gradients.push_back(torch::zeros_like(parameter.value));
+      Leaf& leaf = owners.emplace_back();
+      leaf.value = weights[i][at];
+      for (int k = 0; k < replicas[i]; ++k) leaf.gradients.push_back(torch::zeros_like(leaf.value));
     }
   }
-  std::vector<OwnedParameter*> all;
-  for (OwnedParameter& parameter : parameters) all.push_back(&parameter);
-  Optimizer optimizer(optimizer_config(), all);
+  Optimizer optimizer(optimizer_config(), values);
   Outcome outcome;
   for (std::int64_t step = 0; step < kSteps; ++step) {
     for (auto& [name, owners] : leaves)
@@ -125,24 +125,26 @@ Outcome one_process(const Case& c, std::vector<int> replicas) {
       Context context;
       context.key = keyed(keyed(kSeed, "dropout", step), m);
       context.targets = targets_of(c, step, m);
-      context.loss_scale = loss_scale(c, step);
+      context.normaliser = normaliser(c, step);
       context.precision = c.precision;
-      Tensors values = {tokens(c, step, m, "inputs")};
+      Tensors passed = {tokens(c, step, m, "inputs")};
       for (auto& [name, owners] : leaves)
         for (Leaf& leaf : owners)
           leaf.value.mutable_grad() =
               leaf.gradients[static_cast<std::size_t>(m) % leaf.gradients.size()];
-      for (const auto& layer : layers) values = layer->forward(values, context);
-      values[0].backward(torch::full_like(values[0], c.gradient_scale));
-      loss += values[0].item<double>();
+      for (std::size_t i = 0; i < layers.size(); ++i)
+        passed = layers[i]->forward(passed, context, {.weights = weights[i]});
+      passed[0].backward(torch::full_like(passed[0], c.backward_scale));
+      loss += passed[0].item<double>();
     }
     double squares = 0;
-    for (OwnedParameter& parameter : parameters) {
+    Tensors sums;
+    for (const std::string& name : names) {
       Tensor sum;
-      for (const Leaf& leaf : leaves.at(parameter.name))
+      for (const Leaf& leaf : leaves.at(name))
         for (const Tensor& gradient : leaf.gradients)
           sum = sum.defined() ? sum + gradient : gradient.clone();
-      parameter.gradient = sum /= c.gradient_scale;  // a power of two: exact
+      sums.push_back(sum /= c.backward_scale);  // a power of two: exact
       const double norm = torch::linalg_vector_norm(sum).item<double>();
       squares += norm * norm;
     }
@@ -150,14 +152,14 @@ Outcome one_process(const Case& c, std::vector<int> replicas) {
     outcome.losses.push_back(loss);
     outcome.norms.push_back(norm);
     auto& gradients = outcome.gradients.emplace_back();
-    for (OwnedParameter& parameter : parameters) {
-      if (c.clip > 0 && norm > c.clip) parameter.gradient.mul_(c.clip / norm);
-      gradients.emplace(parameter.name, parameter.gradient.clone());
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      if (c.clip > 0 && norm > c.clip) sums[i].mul_(c.clip / norm);
+      gradients.emplace(names[i], sums[i].clone());
     }
-    optimizer.step(1e-2);
+    optimizer.step(1e-2, values, sums);
   }
-  for (OwnedParameter& parameter : parameters)
-    outcome.weights.emplace(parameter.name, parameter.value.detach().clone());
+  for (std::size_t i = 0; i < names.size(); ++i)
+    outcome.weights.emplace(names[i], values[i].clone());
   return outcome;
 }
 
@@ -178,23 +180,23 @@ Outcome pipelined(const Case& c, LayoutOptions options, bool sharded, const Loca
   const auto rank_work = [&](Transport& transport) {
     Pipeline pipeline(layout, transport,
                       {.seed = kSeed, .precision = c.precision, .sharded = sharded});
-    Optimizer optimizer(optimizer_config(), pipeline.gradients().to_update());
+    const Weights& weights = pipeline.weights();
+    Optimizer optimizer(optimizer_config(), pipeline.to_update().values);
     for (std::int64_t step = 0; step < kSteps; ++step) {
-      Work work;
-      work.step = step;
-      work.microbatches = c.microbatches;
-      work.inputs = [&](int m) { return tokens(c, step, m, "inputs"); };
-      work.targets = [&](int m) { return targets_of(c, step, m); };
-      work.loss_scale = loss_scale(c, step);
-      work.clip = c.clip;
-      work.gradient_scale = c.gradient_scale;
-      const StepResult result = pipeline.train(work);
+      const StepInput input{.step = step,
+                            .microbatches = c.microbatches,
+                            .inputs = [&](int m) { return tokens(c, step, m, "inputs"); },
+                            .targets = [&](int m) { return targets_of(c, step, m); }};
+      const StepResult result = pipeline.train(
+          input,
+          {.normaliser = normaliser(c, step), .clip = c.clip, .backward_scale = c.backward_scale});
       std::unique_lock lock(mutex);
-      for (const OwnedParameter& parameter : pipeline.gradients().parameters())
-        if (parameter.gradient.defined())
-          put(outcome.gradients[static_cast<std::size_t>(step)], parameter.name,
-              parameter.gradient);
-      optimizer.step(1e-2);
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        if (pipeline.gradients().sum(i).defined())
+          put(outcome.gradients[static_cast<std::size_t>(step)], weights.name(i),
+              pipeline.gradients().sum(i));
+      const ToUpdate update = pipeline.to_update();
+      optimizer.step(1e-2, update.values, update.gradients);
       if (transport.rank() == 0) {
         outcome.losses.push_back(result.loss);
         outcome.norms.push_back(result.norm);
@@ -203,8 +205,8 @@ Outcome pipelined(const Case& c, LayoutOptions options, bool sharded, const Loca
       pipeline.gradients().share_values(step);
     }
     const std::lock_guard lock(mutex);
-    for (const OwnedParameter& parameter : pipeline.gradients().parameters())
-      put(outcome.weights, parameter.name, parameter.value);
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      put(outcome.weights, weights.name(i), weights.value(i));
   };
   run_ranks(layout.placement.ranks, rank_work, local);
   return outcome;

@@ -30,7 +30,7 @@ struct Case {
   std::int64_t rows = 2;
   std::int64_t last_rows = rows;  // of the last microbatch
   torch::ScalarType precision = torch::kFloat32;
-  double gradient_scale = 1;
+  double backward_scale = 1;
 };
 
 struct Outcome {

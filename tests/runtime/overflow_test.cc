@@ -41,7 +41,8 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
   std::mutex mutex;
   run_ranks(layout.placement.ranks, [&](Transport& transport) {
     Pipeline pipeline(layout, transport, {.seed = 1, .precision = torch::kFloat16});
-    Optimizer optimizer(config, pipeline.gradients().to_update());
+    const Weights& own = pipeline.weights();
+    Optimizer optimizer(config, pipeline.to_update().values);
     LossScale scale(config);
     for (int step = 0; step < kSteps; ++step) {
       if (step == kBadStep && bad == Bad::IsLeftOut) {
@@ -52,32 +53,28 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
         auto generator = at::detail::createCPUGenerator(keyed(2, step, m));
         return torch::randint(0, 64, {2, 8}, generator, torch::kInt64);
       };
-      Work work;
-      work.step = step;
-      work.microbatches = kMicrobatches;
-      work.inputs = tokens;
-      work.targets = tokens;
-      work.loss_scale = 1.0 / (kMicrobatches * 2 * 8);
-      work.gradient_scale = scale.value();
-      work.may_overflow = scale.changes();
-      work.clip = 1;
-      work.on_action = [&](const Action& action) {
+      StepInput input{
+          .step = step, .microbatches = kMicrobatches, .inputs = tokens, .targets = tokens};
+      input.before_action = [&](const Action& action) {
         if (step != kBadStep || action.stage != bad_stage || action.microbatch != kMicrobatches / 2)
           return;
         for (const auto& stage : pipeline.stages())
           if (stage->index() == bad_stage)
-            stage->layers().front()->parameters().front().value.mutable_grad().view(-1)[0] =
+            stage->weights().newest()[0][0].grad().view(-1)[0] =
                 std::numeric_limits<float>::infinity();
       };
-      const StepResult result = pipeline.train(work);
+      const StepResult result = pipeline.train(input, {.normaliser = 1.0 / (kMicrobatches * 2 * 8),
+                                                       .clip = 1,
+                                                       .backward_scale = scale.value(),
+                                                       .may_overflow = scale.changes()});
+      const ToUpdate update = pipeline.to_update();
       EXPECT_EQ(result.overflow, step == kBadStep) << "rank " << transport.rank();
-      if (!result.overflow) optimizer.step(1e-2);
+      if (!result.overflow) optimizer.step(1e-2, update.values, update.gradients);
       scale.after_step(result.overflow);
     }
     EXPECT_EQ(scale.value(), start_scale / 2) << "rank " << transport.rank();
     const std::lock_guard lock(mutex);
-    for (const OwnedParameter& parameter : pipeline.gradients().parameters())
-      weights.emplace(parameter.name, parameter.value.detach().clone());
+    for (std::size_t i = 0; i < own.size(); ++i) weights.emplace(own.name(i), own.value(i).clone());
   });
   return weights;
 }

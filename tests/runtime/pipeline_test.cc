@@ -48,18 +48,16 @@ Layout layout(int ranks, const std::string& schedule = "1f1b", const GptConfig& 
   return make_layout(options);
 }
 
-Work work(std::int64_t step, int microbatches, const GptConfig& config = tiny()) {
-  Work w;
-  w.step = step;
-  w.microbatches = microbatches;
+StepInput input_of(std::int64_t step, int microbatches, const GptConfig& config = tiny()) {
   const auto tokens = [=](int m) {
     auto generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(1000 * step + m));
     return torch::randint(0, config.vocabulary, {2, config.context}, generator, torch::kInt64);
   };
-  w.inputs = tokens;
-  w.targets = tokens;
-  w.loss_scale = 1.0 / (2.0 * config.context * microbatches);
-  return w;
+  return {.step = step, .microbatches = microbatches, .inputs = tokens, .targets = tokens};
+}
+
+StepResult train(Pipeline& pipeline, const StepInput& input, const GptConfig& config = tiny()) {
+  return pipeline.train(input, {.normaliser = 1.0 / (2.0 * config.context * input.microbatches)});
 }
 
 std::string failure_of(const std::function<void()>& call) {
@@ -79,11 +77,9 @@ TEST(Pipeline, NamesTheParameterWhereTheNormIsNotFinite) {
     run_ranks(4, [&](Transport& transport) {
       Pipeline pipeline(layout(4), transport, {.seed = 1});
       const std::string name = bad_stage == 0 ? "embedding.position.weight" : "head.norm.bias";
-      for (OwnedParameter& parameter : pipeline.gradients().parameters()) {
-        const torch::NoGradGuard no_grad;
-        if (parameter.name == name) parameter.value[0] = std::nan("");
-      }
-      const std::string text = failure_of([&] { pipeline.train(work(0, 4)); });
+      for (std::size_t i = 0; i < pipeline.weights().size(); ++i)
+        if (pipeline.weights().name(i) == name) pipeline.weights().value(i)[0] = std::nan("");
+      const std::string text = failure_of([&] { train(pipeline, input_of(0, 4)); });
       const std::lock_guard lock(mutex);
       texts[transport.rank()] = text;
     });
@@ -102,17 +98,18 @@ TEST(Pipeline, EvaluationDoesNotDisturbTraining) {
     run_ranks(2, [&](Transport& transport) {
       Pipeline pipeline(layout(2), transport, {.seed = 1});
       for (std::int64_t step = 0; step < 4; ++step) {
-        const StepResult result = pipeline.train(work(step, 3));
-        const torch::NoGradGuard no_grad;
-        for (OwnedParameter& parameter : pipeline.gradients().parameters()) {
-          if (evaluates && parameter.name == "head.norm.weight") {
-            const Tensor before = parameter.gradient.clone();
-            pipeline.evaluate(work(100 + step, 5));
-            EXPECT_TRUE(torch::equal(before, parameter.gradient));
-          } else if (evaluates && parameter.name == "embedding.position.weight") {
-            pipeline.evaluate(work(100 + step, 5));
+        const StepResult result = train(pipeline, input_of(step, 3));
+        const Weights& weights = pipeline.weights();
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+          const Tensor& gradient = pipeline.gradients().sum(i);
+          if (evaluates && weights.name(i) == "head.norm.weight") {
+            const Tensor before = gradient.clone();
+            pipeline.evaluate(input_of(100 + step, 5));
+            EXPECT_TRUE(torch::equal(before, gradient));
+          } else if (evaluates && weights.name(i) == "embedding.position.weight") {
+            pipeline.evaluate(input_of(100 + step, 5));
           }
-          parameter.value.sub_(parameter.gradient, 0.1);
+          weights.value(i).sub_(gradient, 0.1);
         }
         if (transport.rank() == 0) (evaluates ? disturbed : plain).push_back(result.loss);
       }
@@ -126,15 +123,13 @@ TEST(Pipeline, EvaluatesWhatOneProcessDoes) {
   for (const int ranks : {1, 2, 4}) {
     run_ranks(ranks, [&](Transport& transport) {
       Pipeline pipeline(layout(ranks), transport, {.seed = 1});
-      Work w = work(0, 3);
-      w.loss_scale = 1;
-      const Evaluation evaluation = pipeline.evaluate(w);
+      const Evaluation evaluation = pipeline.evaluate(input_of(0, 3));
       if (transport.rank() + 1 == ranks) all.push_back(evaluation);
     });
   }
   for (const Evaluation& evaluation : all) {
     EXPECT_EQ(evaluation.loss, all[0].loss);
-    EXPECT_EQ(evaluation.correct, all[0].correct);
+    EXPECT_EQ(evaluation.counts, all[0].counts);
     EXPECT_GT(evaluation.loss, 0);
   }
 }
@@ -143,12 +138,12 @@ TEST(Pipeline, AFailedActionNamesRankStageStepAndAction) {
   const std::string text = failure_of([] {
     run_ranks(3, [](Transport& transport) {
       Pipeline pipeline(layout(3), transport, {.seed = 1});
-      Work w = work(7, 4);
+      StepInput w = input_of(7, 4);
       w.targets = [](int m) -> Tensor {
         check(m != 2, "the disk is gone");
         return torch::zeros({2, 16}, torch::kInt64);
       };
-      pipeline.train(w);
+      train(pipeline, w);
     });
   });
   EXPECT_THAT(text,
@@ -160,13 +155,24 @@ TEST(Pipeline, AFailedEvaluationNamesTheStepBeforeIt) {
   const std::string text = failure_of([] {
     run_ranks(2, [](Transport& transport) {
       Pipeline pipeline(layout(2), transport, {.seed = 1});
-      Work w = work(8, 4);
+      StepInput w = input_of(8, 4);
       w.targets = [](int) -> Tensor { throw std::bad_alloc(); };
       pipeline.evaluate(w);
     });
   });
   EXPECT_THAT(text, HasSubstr("rank 1 (stage 1), evaluation after step 8, 1F0: memory ran out"));
 }
+
+class Dropped : public Ends {
+ public:
+  explicit Dropped(const StepInput& input) : input_(input) {}
+  Tensors inputs(int m) override { return {input_.inputs(m)}; }
+  torch::Tensor targets(int m) override { return input_.targets(m); }
+  void take_outputs(int, const Tensors&) override {}
+
+ private:
+  const StepInput& input_;
+};
 
 // The most microbatches that each stage holds: what the checker says of the schedule, P − s for
 // 1F1B and M for GPipe.
@@ -178,20 +184,23 @@ TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
     run_ranks(4, [&](Transport& transport) {
       const int s = transport.rank();
       std::vector<std::unique_ptr<Layer>> layers;
-      for (int i = l.starts[static_cast<std::size_t>(s)]; i < l.end(s); ++i)
-        layers.push_back(l.model[static_cast<std::size_t>(i)].build({.seed = 1}));
-      Stage stage(s, std::move(layers), Recompute::None);
+      LayersWeights weights;
+      for (int i = l.starts[static_cast<std::size_t>(s)]; i < l.end(s); ++i) {
+        const LayerSpec& spec = l.model[static_cast<std::size_t>(i)];
+        layers.push_back(spec.build());
+        weights.push_back(initial_weights(spec.parameters, {.seed = 1}));
+        for (Tensor& weight : weights.back()) weight.mutable_grad() = torch::zeros_like(weight);
+      }
+      Stage stage(s, std::move(layers), std::move(weights), Recompute::None);
       Executor executor(transport, l.placement, {&stage});
-      const Work w = work(0, 8);
-      Feed feed;
-      feed.inputs = [&](int m) { return Tensors{w.inputs(m)}; };
-      feed.targets = w.targets;
-      feed.loss_scale = [](int) { return 1.0; };
-      feed.on_action = [&](const Action&) {
+      const StepInput input = input_of(0, 8);
+      Dropped ends(input);
+      RunOptions options;
+      options.before_action = [&](const Action&) {
         int& peak = peaks[static_cast<std::size_t>(s)];
         peak = std::max(peak, static_cast<int>(stage.in_flight()));
       };
-      executor.run(lowered, feed);
+      executor.run(lowered, options, ends);
       EXPECT_EQ(stage.in_flight(), 0U);
     });
     EXPECT_EQ(peaks, validate(lowered).peak_activations) << schedule;
@@ -215,7 +224,7 @@ TEST(Pipeline, MemoryOf1F1BIsFlatInMicrobatches) {
       const MemoryScope scope(account);
       Pipeline pipeline(layout(3, "1f1b", config), transport, {.seed = 1});
       for (std::int64_t step = 0; step < 2; ++step)
-        pipeline.train(work(step, microbatches, config));
+        train(pipeline, input_of(step, microbatches, config), config);
     });
     auto& list = peaks.emplace_back();
     for (const MemoryAccount& account : accounts)

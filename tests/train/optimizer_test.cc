@@ -69,27 +69,17 @@ TEST(LearningRate, MayStayConstant) {
   expect_near(rates(config, 4), {0.2, 0.4, 0.4, 0.4});
 }
 
-OwnedParameter parameter_of(const Tensor& value) {
-  OwnedParameter parameter;
-  parameter.value = value.clone();
-  parameter.gradient = torch::zeros_like(value);
-  return parameter;
-}
-
 // A matrix, whose weights decay, and a bias, whose do not, of one number each: 2, with gradients
 // 0.5 and then -1.
 std::vector<std::vector<double>> two_steps(const TrainConfig& config) {
-  OwnedParameter matrix = parameter_of(torch::full({1, 1}, 2.0));
-  OwnedParameter bias = parameter_of(torch::full({1}, 2.0));
-  Optimizer optimizer(config, {&matrix, &bias});
-  std::vector<std::vector<double>> values;
+  const Tensors values = {torch::full({1, 1}, 2.0), torch::full({1}, 2.0)};
+  Optimizer optimizer(config, values);
+  std::vector<std::vector<double>> all;
   for (const double gradient : {0.5, -1.0}) {
-    matrix.gradient.fill_(gradient);
-    bias.gradient.fill_(gradient);
-    optimizer.step(0.1);
-    values.push_back({matrix.value.item<double>(), bias.value.item<double>()});
+    optimizer.step(0.1, values, {torch::full({1, 1}, gradient), torch::full({1}, gradient)});
+    all.push_back({values[0].item<double>(), values[1].item<double>()});
   }
-  return values;
+  return all;
 }
 
 void expect_values(const std::vector<std::vector<double>>& actual,
@@ -134,19 +124,17 @@ TEST(Optimizer, MomentumByHand) {
 template <class Theirs, class Options>
 void expect_like_libtorch(const TrainConfig& config, Options options) {
   torch::manual_seed(5);
-  std::vector<OwnedParameter> ours;
+  Tensors ours;
   std::vector<Tensor> matrices, vectors;
   for (int i = 0; i < 3; ++i) {
     for (const std::vector<std::int64_t>& shape :
          std::vector<std::vector<std::int64_t>>{{17, 9 + i}, {9 + i}}) {
       const Tensor value = torch::randn(shape);
-      ours.push_back(parameter_of(value));
+      ours.push_back(value.clone());
       (shape.size() > 1 ? matrices : vectors).push_back(value.clone().requires_grad_(true));
     }
   }
-  std::vector<OwnedParameter*> parameters;
-  for (OwnedParameter& parameter : ours) parameters.push_back(&parameter);
-  Optimizer optimizer(config, parameters);
+  Optimizer optimizer(config, ours);
   Options without_decay = options;
   without_decay.weight_decay(0);
   // What a group leaves at its default it takes from the optimizer's.
@@ -156,18 +144,19 @@ void expect_like_libtorch(const TrainConfig& config, Options options) {
       without_decay);
   for (int step = 0; step < 8; ++step) {
     const double rate = 0.05 / (1 + step);
+    Tensors gradients;
     for (std::size_t i = 0; i < ours.size(); ++i) {
-      ours[i].gradient = torch::randn_like(ours[i].value);
-      (i % 2 == 0 ? matrices : vectors)[i / 2].mutable_grad() = ours[i].gradient.clone();
+      gradients.push_back(torch::randn_like(ours[i]));
+      (i % 2 == 0 ? matrices : vectors)[i / 2].mutable_grad() = gradients[i].clone();
     }
     for (torch::optim::OptimizerParamGroup& group : theirs.param_groups())
       group.options().set_lr(rate);
-    optimizer.step(rate);
+    optimizer.step(rate, ours, gradients);
     theirs.step();
   }
   for (std::size_t i = 0; i < ours.size(); ++i) {
     const Tensor& expected = (i % 2 == 0 ? matrices : vectors)[i / 2];
-    EXPECT_TRUE(torch::allclose(ours[i].value, expected, 1e-5, 1e-6)) << "parameter " << i;
+    EXPECT_TRUE(torch::allclose(ours[i], expected, 1e-5, 1e-6)) << "parameter " << i;
   }
 }
 

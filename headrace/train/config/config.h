@@ -18,6 +18,11 @@
 
 namespace headrace {
 
+struct ModelConfig {
+  GptConfig gpt;     // the family; there is one
+  std::string from;  // a folder with weights to begin with; empty: drawn
+};
+
 struct DataConfig {
   std::vector<std::string> text;     // text files or patterns ("data/shakespeare/*.txt")
   std::string tokens;                // or a token file made before
@@ -69,12 +74,23 @@ struct PipelineConfig {
   double step_limit = 120;         // seconds: any wait of a later step
 };
 
+struct CheckpointConfig {
+  std::int64_t every = 0;               // steps; 0: none by steps
+  double every_minutes = 0;             // 0: none by time
+  std::int64_t keep = 3;                // complete ones, the newest; 0: all
+  bool at_end = true;                   // also where the run is asked to stop
+  std::string directory;                // empty: checkpoints/ in the run's folder
+  std::string on_failure = "continue";  // or "stop": what the run does where one cannot be written
+};
+
 struct Config {
-  GptConfig model;
+  ModelConfig model;
   DataConfig data;
   TrainConfig train;
   PipelineConfig pipeline;
+  CheckpointConfig checkpoint;
   std::string run_dir;    // flag only: where rank 0 writes the run's files; empty: nowhere
+  bool resume = false;    // flag only: go on from the newest checkpoint of the run in run_dir
   bool timeline = false;  // flag only: write a trace of the run's last steps
 };
 

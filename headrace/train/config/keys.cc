@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -194,25 +195,28 @@ struct Replicas {
 };
 
 // The rows of one section.
-template <class Part>
+template <class Within>
 class Rows {
  public:
-  Rows(std::vector<Key>& table, std::string section, Part Config::* part)
-      : table_(table), section_(std::move(section)), part_(part) {}
+  using Part = std::remove_cvref_t<std::invoke_result_t<Within, Config&>>;
+
+  // `within` finds the section's part in a configuration.
+  Rows(std::vector<Key>& table, std::string section, Within within)
+      : table_(table), section_(std::move(section)), within_(within) {}
 
   template <class T, class Rule>
   Key& operator()(std::string name, T Part::* member, Rule rule, std::string help) {
-    const auto part = part_;
+    const Within within = within_;
     Key key;
     key.section = section_;
     key.name = std::move(name);
     key.expected = rule.expected();
     key.help = std::move(help);
     key.set = [=](Config& config, const Value& value) {
-      return rule.read(value, config.*part.*member);
+      return rule.read(value, within(config).*member);
     };
-    key.get = [=](const Config& config) { return rule.write(config.*part.*member); };
-    key.reset = [=](Config& config) { config.*part.*member = Part().*member; };
+    key.get = [=](const Config& config) { return rule.write(within(config).*member); };
+    key.reset = [=](Config& config) { within(config).*member = Part().*member; };
     key.hint = [=](const Value& value) -> std::string {
       if constexpr (requires { rule.hint(value); }) return rule.hint(value);
       return "";
@@ -223,11 +227,11 @@ class Rows {
  private:
   std::vector<Key>& table_;
   std::string section_;
-  Part Config::* part_;
+  Within within_;
 };
 
 void add_model_and_data(std::vector<Key>& table) {
-  Rows model(table, "model", &Config::model);
+  Rows model(table, "model", [](auto& c) -> auto& { return c.model.gpt; });
   using M = GptConfig;
   model("layers", &M::layers, Whole{1}, "transformer blocks");
   model("width", &M::width, Whole{1}, "of the residual stream; a multiple of `heads`");
@@ -237,7 +241,12 @@ void add_model_and_data(std::vector<Key>& table) {
   model("tied", &M::tied, Flag{}, "the head's matrix is the embedding's");
   model("dropout", &M::dropout, Number{.high = 1}, "share of activations dropped in training");
 
-  Rows data(table, "data", &Config::data);
+  Rows any(table, "model", [](auto& c) -> auto& { return c.model; });
+  any("from", &ModelConfig::from, Text{},
+      "folder with the weights to begin with: a checkpoint, or a GPT-2 of Hugging Face of these "
+      "sizes");
+
+  Rows data(table, "data", [](auto& c) -> auto& { return c.data; });
   using D = DataConfig;
   data("text", &D::text, ListOf<Text>{.rule = {}, .what = "a list of file names and patterns"},
        "text files, pattern by pattern in the order of their names, joined with nothing between "
@@ -252,7 +261,7 @@ void add_model_and_data(std::vector<Key>& table) {
 }
 
 void add_train(std::vector<Key>& table) {
-  Rows train(table, "train", &Config::train);
+  Rows train(table, "train", [](auto& c) -> auto& { return c.train; });
   using T = TrainConfig;
   train("steps", &T::steps, Whole{1}, "optimizer steps; one of `steps` and `epochs`").instead_of =
       "epochs";
@@ -289,7 +298,7 @@ void add_train(std::vector<Key>& table) {
 }
 
 void add_pipeline(std::vector<Key>& table) {
-  Rows pipeline(table, "pipeline", &Config::pipeline);
+  Rows pipeline(table, "pipeline", [](auto& c) -> auto& { return c.pipeline; });
   using P = PipelineConfig;
   pipeline("ranks", &P::ranks, Whole{1},
            "of one pipeline; not given: as `balance` or the launcher says, else 2");
@@ -315,6 +324,21 @@ void add_pipeline(std::vector<Key>& table) {
   pipeline("threads", &P::threads, Whole{0}, "a rank; 0: cores ÷ ranks, at least 1");
   pipeline("start_limit", &P::start_limit, Seconds{}, "longest wait until the first step is done");
   pipeline("step_limit", &P::step_limit, Seconds{}, "longest wait in a later step");
+}
+
+void add_checkpoint(std::vector<Key>& table) {
+  Rows checkpoint(table, "checkpoint", [](auto& c) -> auto& { return c.checkpoint; });
+  using C = CheckpointConfig;
+  checkpoint("every", &C::every, Whole{0}, "steps between checkpoints; 0: none by steps");
+  checkpoint("every_minutes", &C::every_minutes, Number{.high = 1e6},
+             "minutes between checkpoints; 0: none by time");
+  checkpoint("keep", &C::keep, Whole{0}, "the newest complete ones; 0: all");
+  checkpoint("at_end", &C::at_end, Flag{},
+             "write one where the run ends, also where it is asked to stop");
+  checkpoint("directory", &C::directory, Text{},
+             "of the checkpoints; not given: `checkpoints` in the run's folder");
+  checkpoint("on_failure", &C::on_failure, Choice{{"continue", "stop"}},
+             "what the run does where a checkpoint cannot be written; at the end it fails");
 }
 
 // As people mistype it: Learning-Rate for learning_rate.
@@ -343,13 +367,15 @@ const std::vector<Key>& keys() {
     add_model_and_data(rows);
     add_train(rows);
     add_pipeline(rows);
+    add_checkpoint(rows);
     return rows;
   }();
   return table;
 }
 
 const std::vector<std::string>& sections() {
-  static const std::vector<std::string> names = {"model", "data", "train", "pipeline"};
+  static const std::vector<std::string> names = {"model", "data", "train", "pipeline",
+                                                 "checkpoint"};
   return names;
 }
 

@@ -197,10 +197,10 @@ void resolve(Config& config) {
   check_ranges(config, faults);
   faults.require_none();  // the rest counts with numbers that can be counted with
   if (faults.attempt([&] { resolve_batch(config.train); }))
-    check_batch(config.train, config.model, faults);
+    check_batch(config.train, config.model.gpt, faults);
   check_train(config.train, faults);
-  check_model_and_data(config.model, config.data, faults);
-  check_pipeline(config.pipeline, config.model, faults);
+  check_model_and_data(config.model.gpt, config.data, faults);
+  check_pipeline(config.pipeline, config.model.gpt, faults);
   for (const int replicas : config.pipeline.replicas)
     faults.check(config.train.microbatches == 0 || replicas <= config.train.microbatches,
                  "pipeline.replicas holds ", replicas, ", and there are ",

@@ -74,8 +74,8 @@ start_limit = "2min"
 step_limit = 5
 )",
                                      "a.toml", {});
-  EXPECT_FALSE(config.model.tied);
-  EXPECT_EQ(config.model.dropout, 0.1);
+  EXPECT_FALSE(config.model.gpt.tied);
+  EXPECT_EQ(config.model.gpt.dropout, 0.1);
   EXPECT_THAT(config.data.text, ElementsAre("a.txt", "b/*.txt"));
   EXPECT_EQ(config.train.learning_rate, 1.0);
   EXPECT_EQ(config.train.seed, 7u);
@@ -180,7 +180,7 @@ TEST(ConfigSet, TakesTomlAndBareWords) {
                                "data.cache=\"a b\"", "train.learning_rate=3e-4", "train.steps=21"});
   EXPECT_EQ(config.train.steps, 21);
   EXPECT_EQ(config.train.optimizer, "sgd");
-  EXPECT_FALSE(config.model.tied);
+  EXPECT_FALSE(config.model.gpt.tied);
   EXPECT_THAT(config.data.text, ElementsAre("b.txt"));
   EXPECT_EQ(config.pipeline.step_limit, 30.0);
   EXPECT_EQ(config.data.cache, "a b");
@@ -275,7 +275,7 @@ TEST(ConfigResolve, AllThatIsWrongIsToldAtOnce) {
                                                HasSubstr("\n  pipeline.balance has 7"))));
   Config config = resolved();
   config.train.beta1 = 1.5;
-  config.model.heads = 0;
+  config.model.gpt.heads = 0;
   EXPECT_THAT([&] { resolve(config); }, testing::ThrowsMessage<UsageError>(AllOf(
                                             HasSubstr("2 faults:"), HasSubstr("beta1 in [train]"),
                                             HasSubstr("heads in [model]"))));

@@ -1,0 +1,109 @@
+#include "headrace/train/prepare.h"
+
+#include <optional>
+#include <utility>
+
+#include "headrace/base/error.h"
+#include "headrace/base/keyed.h"
+#include "headrace/base/text.h"
+#include "headrace/data/microbatches.h"
+#include "headrace/model/hugging_face/gpt2.h"
+#include "headrace/train/agreement.h"
+#include "headrace/train/resume.h"
+#include "headrace/train/trainable.h"
+#include "headrace/transport/all_gather.h"
+
+namespace headrace {
+namespace {
+
+// A checksum has more digits than a double: its halves.
+constexpr const char* kTokens = "data_tokens";
+constexpr const char* kLow = "data_checksum_low";
+constexpr const char* kHigh = "data_checksum_high";
+
+std::map<std::string, double> numbers_of(const TokenFile& file) {
+  return {{kTokens, static_cast<double>(file.size())},
+          {kLow, static_cast<double>(file.checksum() & 0xffffffffU)},
+          {kHigh, static_cast<double>(file.checksum() >> 32U)}};
+}
+
+// The order of samples, and so the place in it, is that of these tokens alone.
+void require_same_data(const Resumed& from, const TokenFile& file) {
+  for (const auto& [name, ours] : numbers_of(file)) {
+    const auto theirs = from.snapshot.numbers.find(name);
+    if (theirs == from.snapshot.numbers.end() || theirs->second == ours) continue;
+    const double tokens = from.snapshot.numbers.at(kTokens);
+    throw Error(cat("the data is ", file.path().string(), " with ", count_text(file.size()),
+                    " tokens, and that of ", from.folder.string(), " had ",
+                    count_text(static_cast<std::int64_t>(tokens)),
+                    name == kTokens ? "" : " others",
+                    "; give it the same data, or begin a new run with its weights: model.from = \"",
+                    from.folder.string(), "\""));
+  }
+}
+
+// What `auto` has found: a whole number for each schedule of the run, short and good enough.
+std::string searched_order(const Layout& layout, int fewest_microbatches) {
+  return cat("order ", keyed(0, to_csv(layout.found->schedule)), " ",
+             keyed(0, to_csv(lowered_schedule(layout, fewest_microbatches, true))),
+             ", found by pipeline.schedule 'auto'");
+}
+
+// Only rank 0 knows a folder that it has chosen itself.
+std::filesystem::path agree_on_directory(const Config& config, Transport& transport) {
+  const bool somewhere = !config.run_dir.empty() || !config.checkpoint.directory.empty();
+  const std::string mine =
+      somewhere ? std::filesystem::absolute(checkpoint_directory(config)).string() : "";
+  return all_gather_text(transport, mine, kAgreement)[0];
+}
+
+}  // namespace
+
+Prepared prepare(const Config& config,
+                 Transport& transport,
+                 const std::function<void(const std::string&)>& say) {
+  require_agreement(transport, "configurations", to_toml(config));
+  Prepared run;
+  run.naming = gpt2_naming(config.model.gpt);
+  run.checkpoints = agree_on_directory(config, transport);
+  const Layout layout = layout_of(config);
+  std::optional<Resumed> from;
+  Start start;
+  if (config.resume) {
+    from = read_newest(config, layout, run.naming, transport, say);
+    start = {from->snapshot.step, from->snapshot.samples};
+  }
+  run.samples = std::make_unique<Samples>(config, start);
+  if (from) require_same_data(*from, run.samples->file());
+  check(start.step < run.samples->steps(), "the run has done all of its ", start.step,
+        " steps; give more with train.steps or train.epochs");
+  // An epoch's last, smaller batch may be too small for the schedule: found now, not at the end
+  // of the epoch.
+  const int fewest = microbatch_count(run.samples->fewest_rows(), config.train.microbatch);
+  lowered_schedule(layout, fewest, true);
+  require_agreement(transport, "data", run.samples->fingerprint());
+  if (layout.found) require_agreement(transport, "schedules", searched_order(layout, fewest));
+  run.trainer = std::make_unique<Trainer>(
+      TrainerOptions{.train = config.train,
+                     .shard_optimizer = config.pipeline.shard_optimizer,
+                     .steps = run.samples->steps()},
+      layout, transport);
+  if (from) {
+    run.trainer->restore(from->snapshot);
+    run.origin = cat(from->folder.string(), ", after step ", start.step);
+  } else if (!config.model.from.empty()) {
+    run.trainer->set_weights(
+        read_initial_weights(config, layout, run.naming, transport.rank()));
+    run.origin = cat("weights of ", config.model.from);
+  }
+  return run;
+}
+
+Snapshot snapshot_of(const Prepared& run) {
+  Snapshot share = run.trainer->snapshot();
+  share.samples = run.samples->first_sample(share.step);
+  share.numbers.merge(numbers_of(run.samples->file()));
+  return share;
+}
+
+}  // namespace headrace

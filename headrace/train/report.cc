@@ -1,0 +1,66 @@
+#include "headrace/train/report.h"
+
+#include "headrace/base/error.h"
+#include "headrace/base/text.h"
+#include "headrace/tensor/memory.h"
+#include "headrace/timeline/chrome.h"
+#include "headrace/train/agreement.h"
+#include "headrace/train/evaluate.h"
+#include "headrace/train/measured_timeline.h"
+#include "headrace/train/summary.h"
+
+namespace headrace {
+
+Report::Report(const Config& config, Transport& transport, Console* console)
+    : config_(config), transport_(transport), console_(console) {}
+
+void Report::opening(const Prepared& run) {
+  const Layout& layout = run.trainer->pipeline().layout();
+  if (transport_.rank() == 0 && !config_.run_dir.empty())
+    folder_.emplace(config_, run.trainer->steps_done());
+  say(opening_text(config_, layout, *run.samples));
+  if (!run.origin.empty())
+    say(cat(config_.resume ? "# resumed: " : "# begins with the ", run.origin));
+  if (folder_) say("# run folder: " + folder_->path().string());
+  if (folder_ && layout.found) folder_->write("schedule.csv", to_csv(layout.found->schedule));
+}
+
+void Report::step(const TrainerStep& step, double seconds, double loss_scale) {
+  events_ = step.events;
+  clock_.add(transport_.rank(), step.events, step.makespan);
+  StepRecord record = step.record;
+  record.seconds = seconds;
+  if (folder_) folder_->record(record);
+  if (console_ != nullptr) console_->step(record);
+  if (step.overflow)
+    say(cat("note: gradients of step ", record.step,
+            " overflowed in fp16: nothing was updated; the loss scale is now ", loss_scale));
+}
+
+void Report::evaluation(const EvaluationRecord& record) {
+  if (folder_) folder_->record(record);
+  say(cat("validation after step ", record.step, ": ", to_text(record)));
+}
+
+void Report::say(std::string text) {
+  if (text.ends_with('\n')) text.pop_back();  // as tables do
+  if (console_ != nullptr) console_->line(text);
+}
+
+void Report::closing(const Prepared& run, bool stopped) {
+  const Layout& layout = run.trainer->pipeline().layout();
+  const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
+  if (config_.timeline) {
+    const Timeline timeline = gather_timeline(transport_, events_, layout.schedule);
+    if (folder_) folder_->write("timeline.json", chrome_trace(timeline));
+    say(cat("# timeline: of the last step; the ranks' clocks agree to within ",
+            fixed_text(1e6 * timeline.clock_error, 1), " µs"));
+  }
+  if (console_ != nullptr) console_->finish();
+  say(closing_table(config_, layout, times));
+  if (stopped)
+    say(cat("stopped as asked, after step ", run.trainer->steps_done(), " of ",
+            run.samples->steps()));
+}
+
+}  // namespace headrace

@@ -1,0 +1,40 @@
+// What a run tells: lines and the progress bar on rank 0's console, records in its folder, and the table
+// at its end.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "headrace/train/config/config.h"
+#include "headrace/train/console.h"
+#include "headrace/train/prepare.h"
+#include "headrace/train/run_folder.h"
+#include "headrace/train/stage_times.h"
+#include "headrace/transport/transport.h"
+
+namespace headrace {
+
+class Report {
+ public:
+  // Opens the run's folder, on rank 0 where config.run_dir names one. `console` may be null.
+  Report(const Config& config, Transport& transport, Console* console);
+
+  void opening(const Prepared& run);
+  void step(const TrainerStep& step, double seconds, double loss_scale);
+  void evaluation(const EvaluationRecord& record);
+  void say(std::string text);
+  // Every rank calls it.
+  void closing(const Prepared& run, bool stopped);
+
+ private:
+  const Config& config_;
+  Transport& transport_;
+  Console* console_;
+  std::optional<RunFolder> folder_;
+  StageClock clock_;
+  std::vector<Event> events_;  // of the last step
+};
+
+}  // namespace headrace

@@ -1,0 +1,227 @@
+#include "headrace/train/resume.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "headrace/base/error.h"
+#include "headrace/base/faults.h"
+#include "headrace/base/file.h"
+#include "headrace/base/text.h"
+#include "headrace/checkpoint/folder.h"
+#include "headrace/checkpoint/manifest.h"
+#include "headrace/checkpoint/read.h"
+#include "headrace/checkpoint/state.h"
+#include "headrace/launch/run_claim.h"
+#include "headrace/model/hugging_face/gpt2.h"
+#include "headrace/runtime/ownership.h"
+#include "headrace/tensor/exception_text.h"
+#include "headrace/train/agreement.h"
+#include "headrace/transport/all_gather.h"
+
+namespace headrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+// What the settings, and not the run, say.
+class Given {
+ public:
+  explicit Given(const std::vector<std::string>& settings) {
+    for (const std::string& setting : settings)
+      keys_.emplace(trim(setting.substr(0, setting.find('='))));
+  }
+  bool operator()(const std::string& key) const { return keys_.contains(key); }
+  bool any(std::initializer_list<const char*> keys) const {
+    return std::ranges::any_of(keys, [&](const char* key) { return (*this)(key); });
+  }
+
+ private:
+  std::set<std::string, std::less<>> keys_;
+};
+
+void derive_anew(Config& config, const Given& given) {
+  TrainConfig& train = config.train;
+  if (given.any({"train.batch", "train.microbatch", "train.microbatches"})) {
+    const bool keeps_size = given("train.batch") && !given("train.microbatches");
+    if (!given("train.batch") && given("train.microbatch") && given("train.microbatches"))
+      train.batch = 0;
+    else if (given("train.microbatch") || keeps_size)
+      train.microbatches = 0;
+    else
+      train.microbatch = 0;
+  }
+  PipelineConfig& pipeline = config.pipeline;
+  if (given.any({"pipeline.ranks", "pipeline.schedule", "pipeline.stages_per_rank"})) {
+    pipeline.balance.clear();
+    pipeline.split.clear();
+    if (!given("pipeline.stages_per_rank")) pipeline.stages_per_rank = 0;
+  }
+  if (given.any({"pipeline.balance", "pipeline.split"}) && !given("pipeline.ranks"))
+    pipeline.ranks = 0;
+}
+
+std::string text_of(bool value) {
+  return value ? "true" : "false";
+}
+
+// Of two models, told by the settings.
+void compare_models(const GptConfig& theirs,
+                    const GptConfig& ours,
+                    const std::string& where,
+                    Faults& faults) {
+  const auto same = [&](const char* name, const auto& is, const auto& wanted) {
+    faults.check(is == wanted, "model.", name, " is ", wanted, ", and that of ", where, " is ", is);
+  };
+  same("layers", theirs.layers, ours.layers);
+  same("width", theirs.width, ours.width);
+  same("heads", theirs.heads, ours.heads);
+  same("context", theirs.context, ours.context);
+  same("vocabulary", theirs.vocabulary, ours.vocabulary);
+  same("tied", text_of(theirs.tied), text_of(ours.tied));
+}
+
+struct Wanted {
+  std::vector<std::string> all;      // weights alone
+  std::vector<std::string> moments;  // and moments
+};
+
+// What a rank needs of a checkpoint.
+Wanted wanted_by(const Config& config, const Layout& layout, int rank) {
+  const Ownership ownership = ownership_of(layout);
+  Wanted wanted;
+  for (const std::size_t order : ownership.owned_by(rank)) {
+    const Ownership::Parameter& parameter = ownership.parameters[order];
+    const bool updates = !config.pipeline.shard_optimizer || parameter.home == rank;
+    (updates ? wanted.moments : wanted.all).push_back(parameter.name);
+  }
+  return wanted;
+}
+
+Snapshot read_share(const fs::path& folder, const Wanted& wanted, const Naming& naming) {
+  Snapshot share = read_checkpoint(folder, wanted.moments, naming);
+  if (wanted.all.empty()) return share;
+  share.weights.merge(read_weights(folder, wanted.all, naming));
+  return share;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+}  // namespace
+
+fs::path checkpoint_directory(const Config& config) {
+  return config.checkpoint.directory.empty() ? fs::path(config.run_dir) / "checkpoints"
+                                             : fs::path(config.checkpoint.directory);
+}
+
+Config resumed_config(const fs::path& run, const std::vector<std::string>& settings) {
+  const fs::path file = run / kRunFiles[0];
+  check_usage(fs::exists(file), run.string(), " is no run's folder: it holds no ", kRunFiles[0],
+              "; --resume takes the folder that the run wrote its files into");
+  const std::string text = read_file(file.string());
+  check_usage(text.starts_with(kRunMark), file.string(),
+              " was not written by a run; --resume takes the folder of a run");
+  Config config = parse_config(text, file.string(), {});
+  derive_anew(config, Given(settings));
+  config = parse_config(to_toml(config), file.string(), settings);
+  config.run_dir = run.string();
+  config.resume = true;
+  return config;
+}
+
+void require_resumable(const Config& config) {
+  const fs::path directory = checkpoint_directory(config);
+  const std::optional<FoundCheckpoint> newest = newest_complete(directory);
+  if (!newest) {
+    std::string why;
+    for (const FoundCheckpoint& found : list_checkpoints(directory))
+      why += cat("; ", found.path.string(), ": ", found.why);
+    throw UsageError(cat("there is no complete checkpoint in ", directory.string(),
+                         " to go on from", why));
+  }
+  const std::string where = newest->path.string();
+  const Config saved =
+      parse_config(read_file((newest->path / kRunConfigFile).string()), where, {});
+  Faults faults;
+  compare_models(saved.model.gpt, config.model.gpt, where, faults);
+  const auto same = [&](const char* name, const auto& is, const auto& wanted) {
+    faults.check(is == wanted, name, " is ", wanted, ", and that of ", where, " is ", is);
+  };
+  same("data.tokenizer", saved.data.tokenizer, config.data.tokenizer);
+  same("train.seed", saved.train.seed, config.train.seed);
+  same("train.optimizer", saved.train.optimizer, config.train.optimizer);
+  faults.check((saved.train.momentum > 0) == (config.train.momentum > 0), "train.momentum is ",
+               config.train.momentum, ", and that of ", where, " is ", saved.train.momentum,
+               ", so that there is no state to go on from");
+  faults.check(config.train.steps == 0 || newest->step < config.train.steps, where,
+               " is of step ", newest->step, ", and train.steps is ", config.train.steps,
+               ": nothing is left to do; give more with --steps");
+  faults.require_none();
+}
+
+void require_same_model(const Config& config) {
+  const fs::path file = fs::path(config.model.from) / kModelConfigFile;
+  check_usage(fs::exists(file), "model.from: there is no ", file.string(),
+              "; it is the folder of a checkpoint, or of a GPT-2 as Hugging Face has it");
+  Faults faults;
+  compare_models(parse_gpt2_config(read_file(file.string()), file.string()), config.model.gpt,
+                 config.model.from, faults);
+  faults.require_none();
+}
+
+Resumed read_newest(const Config& config,
+                    const Layout& layout,
+                    const Naming& naming,
+                    Transport& transport,
+                    const std::function<void(const std::string&)>& say) {
+  // Rank 0 decides which there are: another one might be written or deleted meanwhile.
+  std::string mine;
+  if (transport.rank() == 0) {
+    for (const FoundCheckpoint& found : list_checkpoints(checkpoint_directory(config))) {
+      if (found.complete)
+        mine += cat(found.path.string(), "\n");
+      else
+        say(cat("# passed over: ", found.path.string(), ": ", found.why));
+    }
+  }
+  const Wanted wanted = wanted_by(config, layout, transport.rank());
+  std::string all_reasons;
+  for (const std::string& folder : lines_of(all_gather_text(transport, mine, kCheckpoint)[0])) {
+    Snapshot share;
+    std::string error;
+    try {
+      share = read_share(folder, wanted, naming);
+    } catch (const std::exception& failed) {
+      error = cat("rank ", transport.rank(), ": ", headrace::text_of(failed));
+    }
+    std::string reason;
+    for (const std::string& theirs : all_gather_text(transport, error, kCheckpoint))
+      if (reason.empty()) reason = theirs;
+    if (reason.empty()) return {folder, std::move(share)};
+    all_reasons += cat("; ", folder, ": ", reason);
+    if (transport.rank() == 0) say(cat("# passed over: ", folder, ": ", reason));
+  }
+  throw Error(cat("no checkpoint in ", checkpoint_directory(config).string(), " can be read",
+                  all_reasons));
+}
+
+NamedTensors read_initial_weights(const Config& config,
+                                  const Layout& layout,
+                                  const Naming& naming,
+                                  int rank) {
+  const Ownership ownership = ownership_of(layout);
+  std::vector<std::string> names;
+  for (const std::size_t order : ownership.owned_by(rank))
+    names.push_back(ownership.parameters[order].name);
+  return read_weights(config.model.from, names, naming);
+}
+
+}  // namespace headrace

@@ -1,0 +1,187 @@
+#include "headrace/train/trainer.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "headrace/base/error.h"
+#include "headrace/data/microbatches.h"
+#include "headrace/train/stage_times.h"
+
+namespace headrace {
+namespace {
+
+constexpr int kWholeRank = -1;
+
+torch::ScalarType type_of(const std::string& precision) {
+  return precision == "bf16"   ? torch::kBFloat16
+         : precision == "fp16" ? torch::kFloat16
+                               : torch::kFloat32;
+}
+
+// The tensor of that name, which must be there and of that shape.
+const torch::Tensor& tensor_of(const NamedTensors& tensors,
+                          const std::string& name,
+                          const torch::Tensor& like,
+                          const char* what) {
+  const auto found = tensors.find(name);
+  check(found != tensors.end(), "there is no ", what, " of ", name);
+  check(found->second.sizes() == like.sizes(), "the ", what, " of ", name, " has the shape ",
+        torch::str(found->second.sizes()), ", and the model's has ", torch::str(like.sizes()));
+  return found->second;
+}
+
+double number(const Snapshot& snapshot, const char* name, double otherwise) {
+  const auto found = snapshot.numbers.find(name);
+  return found == snapshot.numbers.end() ? otherwise : found->second;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainerOptions& options, Layout layout, Transport& transport)
+    : options_(options),
+      transport_(transport),
+      pipeline_(std::move(layout),
+                transport,
+                {.seed = options.train.seed,
+                 .device = options.device,
+                 .precision = type_of(options.train.precision),
+                 .sharded = options.shard_optimizer}),
+      asynchronous_(is_asynchronous(lowered_schedule(
+          pipeline_.layout(), static_cast<int>(options.train.microbatches), true))),
+      loss_scale_(options.train) {
+  if (!asynchronous_) {
+    parts_.push_back({kWholeRank, Optimizer(options.train, pipeline_.to_update().values)});
+    return;
+  }
+  for (const auto& stage : pipeline_.stages())
+    parts_.push_back({stage->index(),
+                      Optimizer(options.train, pipeline_.to_update(stage->index()).values)});
+}
+
+ToUpdate Trainer::to_update(const Part& part) const {
+  return part.stage == kWholeRank ? pipeline_.to_update() : pipeline_.to_update(part.stage);
+}
+
+void Trainer::update(Part& part, double rate) {
+  const ToUpdate update = to_update(part);
+  part.optimizer.step(rate, update.values, update.gradients);
+}
+
+TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
+  const Microbatches cut(batch, options_.train.microbatch);
+  const auto normaliser = [](std::int64_t tokens) {
+    return tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0;
+  };
+  const double rate = learning_rate(options_.train, done_, options_.steps);
+  const StepInput input{.step = done_,
+                        .microbatches = cut.count(),
+                        .inputs = [&](int m) { return cut.inputs(m); },
+                        .targets = [&](int m) { return cut.targets(m); },
+                        .before_action = hooks.before_action};
+  StepPolicy policy{.normaliser = normaliser(cut.valid()),
+                    .clip = options_.train.clip,
+                    .backward_scale = loss_scale_.value(),
+                    .may_overflow = loss_scale_.changes(),
+                    .tell = hooks.tell};
+  policy.normaliser_of_update = [&](const std::vector<int>& some) {
+    return normaliser(cut.valid(some));
+  };
+  policy.update = [&](int stage) {
+    update(*std::ranges::find(parts_, stage, &Part::stage), rate);
+  };
+  StepResult result = pipeline_.train(input, policy);
+
+  const double update_start = transport_.clock();
+  if (!asynchronous_ && !result.overflow) {
+    update(parts_.front(), rate);
+    pipeline_.gradients().share_values(done_);
+  }
+  loss_scale_.after_step(result.overflow);
+  const double update_end = transport_.clock();
+
+  TrainerStep step;
+  step.events = pipeline_.events();
+  const int first_stage = step.events.empty() ? 0 : step.events.front().action.stage;
+  const auto note = [&](Kind kind, double from, double to) {
+    step.events.push_back({{kind, first_stage, kOfAllStages}, from, to, 0, 0});
+  };
+  if (pipeline_.ownership().any_shared())
+    note(Kind::ReduceGradients, result.reduce_start, result.reduce_end);
+  if (!asynchronous_) note(Kind::Update, update_start, update_end);
+  step.makespan = result.makespan;
+  step.overflow = result.overflow;
+  step.told = std::move(result.told);
+  ++done_;
+  step.record = {.step = done_,
+                 .steps = options_.steps,
+                 .loss = result.loss,
+                 .norm = result.norm,
+                 .rate = rate,
+                 .tokens = cut.tokens()};
+  return step;
+}
+
+Snapshot Trainer::snapshot() const {
+  const torch::NoGradGuard no_grad;
+  Snapshot share;
+  share.step = done_;
+  share.seed = options_.train.seed;
+  share.numbers["updates"] = static_cast<double>(parts_.front().optimizer.updates());
+  if (loss_scale_.changes()) {
+    share.numbers["loss_scale"] = loss_scale_.value();
+    share.numbers["loss_scale_good"] = loss_scale_.good();
+  }
+  std::set<std::string> at_home;
+  for (const std::size_t order : pipeline_.ownership().at_home(transport_.rank()))
+    at_home.insert(pipeline_.ownership().parameters[order].name);
+  for (const Part& part : parts_) {
+    const ToUpdate all = to_update(part);
+    const auto copy = [&](const Tensors& from, std::size_t i, NamedTensors& to) {
+      if (!from.empty()) to.emplace(all.names[i], from[i].detach().clone());
+    };
+    for (std::size_t i = 0; i < all.names.size(); ++i) {
+      if (!at_home.contains(all.names[i])) continue;
+      copy(all.values, i, share.weights);
+      copy(part.optimizer.first(), i, share.first);
+      copy(part.optimizer.second(), i, share.second);
+    }
+  }
+  return share;
+}
+
+void Trainer::set_weights(const NamedTensors& weights) {
+  const torch::NoGradGuard no_grad;
+  const Weights& own = pipeline_.weights();
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    torch::Tensor value = own.value(i);
+    value.copy_(tensor_of(weights, own.name(i), value, "weight"));
+  }
+  for (const auto& stage : pipeline_.stages()) stage->note_new_weights();
+}
+
+void Trainer::restore(const Snapshot& snapshot) {
+  check(snapshot.seed == options_.train.seed, "the seed of the snapshot is ", snapshot.seed,
+        ", and that of the run ", options_.train.seed);
+  set_weights(snapshot.weights);
+  const torch::NoGradGuard no_grad;
+  for (Part& part : parts_) {
+    const std::vector<std::string> names = to_update(part).names;
+    const auto fill = [&](const Tensors& to, const NamedTensors& from, const char* what) {
+      for (std::size_t i = 0; i < to.size(); ++i) {
+        torch::Tensor tensor = to[i];
+        tensor.copy_(tensor_of(from, names[i], tensor, what));
+      }
+    };
+    fill(part.optimizer.first(), snapshot.first, "first moment");
+    fill(part.optimizer.second(), snapshot.second, "second moment");
+    part.optimizer.set_updates(static_cast<std::int64_t>(number(snapshot, "updates", 0)));
+  }
+  loss_scale_.set(number(snapshot, "loss_scale", loss_scale_.value()),
+                  static_cast<int>(number(snapshot, "loss_scale_good", 0)));
+  done_ = snapshot.step;
+}
+
+}  // namespace headrace

@@ -1,0 +1,89 @@
+// One rank's training: built from a model cut into stages, stepped, asked for a snapshot and given
+// one.
+//
+//   Trainer trainer({.train = config.train, .steps = 1000}, layout, transport);
+//   trainer.restore(snapshot);                 // of any number of ranks
+//   TrainerStep step = trainer.step(batch, {});
+//   Snapshot share = trainer.snapshot();
+//
+// Every rank calls the same methods in the same order, with the same batches. Between steps nothing
+// is under way, also of asynchronous schedules.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "headrace/checkpoint/snapshot.h"
+#include "headrace/data/batches.h"
+#include "headrace/runtime/pipeline.h"
+#include "headrace/train/config/config.h"
+#include "headrace/train/loss_scale.h"
+#include "headrace/train/optimizer.h"
+#include "headrace/train/records.h"
+
+namespace headrace {
+
+struct TrainerOptions {
+  TrainConfig train;
+  bool shard_optimizer = false;
+  torch::Device device = torch::kCPU;
+  std::int64_t steps = 0;  // of the whole run, which the learning rate decays over
+};
+
+struct StepHooks {
+  std::function<void(const Action&)> before_action = {};  // may be empty
+  std::vector<double> tell = {};                          // StepPolicy::tell
+};
+
+struct TrainerStep {
+  StepRecord record;      // but for its seconds
+  bool overflow = false;  // nothing was updated
+  double makespan = 0;    // StepResult's
+  // Of this rank, with the reduction and the update of all its stages (stage_times.h).
+  std::vector<Event> events;
+  std::vector<std::vector<double>> told;          // by rank
+};
+
+class Trainer {
+ public:
+  Trainer(const TrainerOptions& options, Layout layout, Transport& transport);
+
+  TrainerStep step(const Batch& batch, const StepHooks& hooks);
+
+  std::int64_t steps_done() const { return done_; }
+  const LossScale& loss_scale() const { return loss_scale_; }
+  Pipeline& pipeline() { return pipeline_; }
+
+  // Copies of this rank's share: of the parameters at home here. How many samples the steps have
+  // taken is for whoever knows the data to say.
+  Snapshot snapshot() const;
+  // Goes on from a snapshot, which holds at least the weights of this rank's parameters and the
+  // moments of those that it updates. Throws Error, naming the parameter, where one is missing or of
+  // another shape.
+  void restore(const Snapshot& snapshot);
+  // Weights alone: a run begins with them.
+  void set_weights(const NamedTensors& weights);
+
+ private:
+  // An optimizer and what it updates: all of the rank, or, where stages are updated each at its own
+  // time, a stage.
+  struct Part {
+    int stage;
+    Optimizer optimizer;
+  };
+
+  ToUpdate to_update(const Part& part) const;
+  void update(Part& part, double rate);
+
+  const TrainerOptions options_;
+  Transport& transport_;
+  Pipeline pipeline_;
+  const bool asynchronous_;
+  std::vector<Part> parts_;
+  LossScale loss_scale_;
+  std::int64_t done_ = 0;  // steps
+};
+
+}  // namespace headrace
