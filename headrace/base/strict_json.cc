@@ -80,10 +80,10 @@ std::uint64_t JsonFields::natural(const std::string& key) {
 
 std::int64_t JsonFields::integer(const std::string& key, std::int64_t least) {
   const Json& value = at(key);
-  const bool fits = value.is_number_integer() &&
-                    (!value.is_number_unsigned() ||
-                     std::in_range<std::int64_t>(value.get<std::uint64_t>())) &&
-                    value.get<std::int64_t>() >= least;
+  const bool fits =
+      value.is_number_integer() &&
+      (!value.is_number_unsigned() || std::in_range<std::int64_t>(value.get<std::uint64_t>())) &&
+      value.get<std::int64_t>() >= least;
   check(fits, *name_, ": ", what_, key, " must be a whole number, ", least, " or more; it is ",
         excerpt(value.dump()));
   return value.get<std::int64_t>();

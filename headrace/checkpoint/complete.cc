@@ -36,7 +36,8 @@ struct Whole {
 ShareRecord record_of(const fs::path& folder, int rank, int ranks) {
   const fs::path path = folder / record_file(rank);
   check(fs::exists(path), "what rank ", rank, " has written is not to be seen here: there is no ",
-        path.string(), "; all ranks must write to the same folder, on a file system that all "
+        path.string(),
+        "; all ranks must write to the same folder, on a file system that all "
         "hosts share");
   ShareRecord record = read_record(folder, rank);
   check(record.rank == rank && record.ranks == ranks, path.string(), " is of rank ", record.rank,

@@ -55,7 +55,9 @@ bool is_ours(const fs::path& folder) {
   return fs::exists(folder / kStateFile);
 }
 
-void diff_part(const fs::path& a, const fs::path& b, const char* part,
+void diff_part(const fs::path& a,
+               const fs::path& b,
+               const char* part,
                std::vector<TensorDiff>& diffs) {
   Shards in_a(a, part), in_b(b, part);
   std::set<std::string> names;

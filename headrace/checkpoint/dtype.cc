@@ -51,11 +51,10 @@ Number number_at(std::span<const std::byte> bytes, std::size_t index) {
 double half(std::uint16_t bits) {
   const int exponent = (bits >> 10) & 31;
   const double fraction = bits & 1023;
-  const double size =
-      exponent == 31
-          ? (fraction == 0 ? std::numeric_limits<double>::infinity()
-                           : std::numeric_limits<double>::quiet_NaN())
-          : exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+  const double size = exponent == 31  ? (fraction == 0 ? std::numeric_limits<double>::infinity()
+                                                       : std::numeric_limits<double>::quiet_NaN())
+                      : exponent == 0 ? std::ldexp(fraction, -24)
+                                      : std::ldexp(1024 + fraction, exponent - 25);
   return (bits & 0x8000) != 0 ? -size : size;
 }
 
@@ -78,21 +77,33 @@ std::size_t bytes_of(Dtype dtype) {
 double value_at(Dtype dtype, std::span<const std::byte> bytes, std::size_t index) {
   switch (dtype) {
     case Dtype::Bool:
-    case Dtype::U8: return number_at<std::uint8_t>(bytes, index);
-    case Dtype::I8: return number_at<std::int8_t>(bytes, index);
-    case Dtype::I16: return number_at<std::int16_t>(bytes, index);
-    case Dtype::U16: return number_at<std::uint16_t>(bytes, index);
-    case Dtype::F16: return half(number_at<std::uint16_t>(bytes, index));
+    case Dtype::U8:
+      return number_at<std::uint8_t>(bytes, index);
+    case Dtype::I8:
+      return number_at<std::int8_t>(bytes, index);
+    case Dtype::I16:
+      return number_at<std::int16_t>(bytes, index);
+    case Dtype::U16:
+      return number_at<std::uint16_t>(bytes, index);
+    case Dtype::F16:
+      return half(number_at<std::uint16_t>(bytes, index));
     case Dtype::BF16:
       return std::bit_cast<float>(std::uint32_t{number_at<std::uint16_t>(bytes, index)} << 16);
-    case Dtype::I32: return number_at<std::int32_t>(bytes, index);
-    case Dtype::U32: return number_at<std::uint32_t>(bytes, index);
-    case Dtype::F32: return number_at<float>(bytes, index);
-    case Dtype::I64: return static_cast<double>(number_at<std::int64_t>(bytes, index));
-    case Dtype::U64: return static_cast<double>(number_at<std::uint64_t>(bytes, index));
-    case Dtype::F64: return number_at<double>(bytes, index);
+    case Dtype::I32:
+      return number_at<std::int32_t>(bytes, index);
+    case Dtype::U32:
+      return number_at<std::uint32_t>(bytes, index);
+    case Dtype::F32:
+      return number_at<float>(bytes, index);
+    case Dtype::I64:
+      return static_cast<double>(number_at<std::int64_t>(bytes, index));
+    case Dtype::U64:
+      return static_cast<double>(number_at<std::uint64_t>(bytes, index));
+    case Dtype::F64:
+      return number_at<double>(bytes, index);
     case Dtype::F8E5M2:
-    case Dtype::F8E4M3: break;
+    case Dtype::F8E4M3:
+      break;
   }
   assert(false && "no number of this type is asked for");
   return 0;

@@ -71,8 +71,8 @@ std::vector<fs::path> entries_of(const fs::path& directory) {
   std::error_code error;
   for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error))
     entries.push_back(at->path());
-  check(!error || error == std::errc::no_such_file_or_directory, "cannot read ",
-        directory.string(), ": ", error.message());
+  check(!error || error == std::errc::no_such_file_or_directory, "cannot read ", directory.string(),
+        ": ", error.message());
   return entries;
 }
 

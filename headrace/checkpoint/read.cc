@@ -75,25 +75,30 @@ Found find_names(const fs::path& folder, const Shards& shards, const Naming& nam
 
 std::optional<torch::ScalarType> type_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::F32: return torch::kFloat32;
-    case Dtype::F16: return torch::kFloat16;
-    case Dtype::BF16: return torch::kBFloat16;
-    default: return std::nullopt;
+    case Dtype::F32:
+      return torch::kFloat32;
+    case Dtype::F16:
+      return torch::kFloat16;
+    case Dtype::BF16:
+      return torch::kBFloat16;
+    default:
+      return std::nullopt;
   }
 }
 
 // In the layer's shape, fp32, in memory of its own.
-Tensor tensor_of(const std::string& file, const TensorView& view, const StoredTensor& as,
+Tensor tensor_of(const std::string& file,
+                 const TensorView& view,
+                 const StoredTensor& as,
                  bool only_floats) {
   std::vector<std::uint64_t> shape(as.shape.begin(), as.shape.end());
   if (as.transposed) std::ranges::reverse(shape);
-  check(view.shape == shape, file, ": ", view.name, " has the shape ",
-        shape_text(view.shape), ", and the model of the configuration ", shape_text(shape));
+  check(view.shape == shape, file, ": ", view.name, " has the shape ", shape_text(view.shape),
+        ", and the model of the configuration ", shape_text(shape));
   const std::optional<torch::ScalarType> type = type_of(view.dtype);
-  check(type && (!only_floats || view.dtype == Dtype::F32), file, ": ", view.name,
-        " is of type ", to_string(view.dtype), ", not F32", only_floats ? "" : ", BF16 or F16");
-  Tensor values =
-      torch::empty(std::vector<std::int64_t>(shape.begin(), shape.end()), *type);
+  check(type && (!only_floats || view.dtype == Dtype::F32), file, ": ", view.name, " is of type ",
+        to_string(view.dtype), ", not F32", only_floats ? "" : ", BF16 or F16");
+  Tensor values = torch::empty(std::vector<std::int64_t>(shape.begin(), shape.end()), *type);
   // Not in place: nothing says that a file of others is aligned.
   if (!view.bytes.empty()) std::memcpy(values.data_ptr(), view.bytes.data(), view.bytes.size());
   values = values.to(torch::kFloat32);
@@ -141,10 +146,8 @@ Snapshot read_checkpoint(const fs::path& folder,
   check(record != nullptr && record->checksum == checksum_of(std::as_bytes(std::span(text))),
         state_path, " is damaged: its checksum is wrong");
   const CheckpointState state = parse_state(text, state_path);
-  Snapshot snapshot{.step = state.step,
-                    .samples = state.samples,
-                    .seed = state.seed,
-                    .numbers = state.numbers};
+  Snapshot snapshot{
+      .step = state.step, .samples = state.samples, .seed = state.seed, .numbers = state.numbers};
   const auto read = [&](const char* kind) {
     Shards shards(folder, kind, manifest);
     const Found found = find_names(folder, shards, naming);

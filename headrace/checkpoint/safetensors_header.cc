@@ -124,7 +124,17 @@ class HeaderReader {
   }
 
  private:
-  enum class Place : std::uint8_t { Begin, Top, Metadata, Tensor, Fields, Type, Shape, Offsets, End };
+  enum class Place : std::uint8_t {
+    Begin,
+    Top,
+    Metadata,
+    Tensor,
+    Fields,
+    Type,
+    Shape,
+    Offsets,
+    End
+  };
 
   bool go(Place place) {
     place_ = place;
@@ -177,7 +187,8 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file, const std::
   const std::uint64_t length = header_length(file, name);
   const auto* text = reinterpret_cast<const char*>(file.data() + sizeof length);
   const std::span<const std::byte> data = file.subspan(sizeof length + length);
-  check(length > 0 && *text == '{', name, " is no safetensors file: its header does not begin with {");
+  check(length > 0 && *text == '{', name,
+        " is no safetensors file: its header does not begin with {");
   HeaderReader reader(name);
   Json::sax_parse(text, text + length, &reader);
 

@@ -89,8 +89,8 @@ const SafetensorsFile& Shards::file(const std::string& file) {
 
 std::string to_index_json(const std::map<std::string, std::string>& files,
                           std::uint64_t bytes_of_weights) {
-  return nlohmann::ordered_json({{"metadata", {{"total_size", bytes_of_weights}}},
-                                 {"weight_map", files}})
+  return nlohmann::ordered_json(
+             {{"metadata", {{"total_size", bytes_of_weights}}}, {"weight_map", files}})
              .dump(1) +
          "\n";
 }

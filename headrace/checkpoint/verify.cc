@@ -108,8 +108,7 @@ class Verifier {
     Shards all(folder_, kind);
     for (const std::string& shard : shards)
       attempt([&] {
-        const SafetensorsFile& file =
-            all.file(kind + shard.substr(std::string(kWeights).size()));
+        const SafetensorsFile& file = all.file(kind + shard.substr(std::string(kWeights).size()));
         for (const TensorView& moment : file.tensors()) {
           const TensorInfo& weight = weights.at(moment.name);
           check(static_cast<const TensorInfo&>(moment) == weight, file.path().string(), ": ",

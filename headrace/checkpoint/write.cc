@@ -45,8 +45,8 @@ FileRecord write_tensors(const fs::path& path, const NamedTensors& tensors, cons
     Tensor values = tensor.detach();
     if (stored(naming, name).transposed) values = values.t();
     values = values.cpu().contiguous();
-    file.append(std::as_bytes(std::span(values.data_ptr<float>(),
-                                        static_cast<std::size_t>(values.numel()))));
+    file.append(std::as_bytes(
+        std::span(values.data_ptr<float>(), static_cast<std::size_t>(values.numel()))));
   }
   return file.finish();
 }
@@ -60,16 +60,18 @@ CheckpointState state_of(const Snapshot& share) {
           .numbers = share.numbers};
 }
 
-void write_files(const fs::path& folder, const Snapshot& share, const Naming& naming,
+void write_files(const fs::path& folder,
+                 const Snapshot& share,
+                 const Naming& naming,
                  ShareRecord& record) {
   std::error_code error;
   fs::create_directories(folder, error);
   check(!error, "cannot make ", folder.string(), ": ", error.message());
   // A killed writer's must not be taken for this one's.
   fs::remove(folder / record_file(record.rank), error);
-  for (const auto& [kind, tensors] : {std::pair(kWeights, &share.weights),
-                                      std::pair(kFirst, &share.first),
-                                      std::pair(kSecond, &share.second)}) {
+  for (const auto& [kind, tensors] :
+       {std::pair(kWeights, &share.weights), std::pair(kFirst, &share.first),
+        std::pair(kSecond, &share.second)}) {
     if (tensors->empty()) continue;
     check(tensors->size() == share.weights.size(), "there are ", tensors->size(), " tensors of ",
           kind, " for ", share.weights.size(), " weights");
@@ -83,11 +85,8 @@ void write_files(const fs::path& folder, const Snapshot& share, const Naming& na
 
 }  // namespace
 
-std::uint64_t write_share(const fs::path& directory,
-                          const Snapshot& share,
-                          const Naming& naming,
-                          int rank,
-                          int ranks) {
+std::uint64_t write_share(
+    const fs::path& directory, const Snapshot& share, const Naming& naming, int rank, int ranks) {
   const fs::path folder = partial_folder(directory, share.step);
   ShareRecord record{rank, ranks, state_of(share), {}};
   try {
