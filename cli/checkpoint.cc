@@ -53,9 +53,9 @@ bool verify_one(const fs::path& folder) {
   const std::vector<std::string> faults = verify_checkpoint(folder);
   for (const std::string& fault : faults) std::cout << fault << "\n";
   std::cout << folder.string() << ": "
-            << (faults.empty() ? "whole"
-                               : cat("NOT WHOLE: ", faults.size(), " fault",
-                                     faults.size() > 1 ? "s" : ""))
+            << (faults.empty()
+                    ? "whole"
+                    : cat("NOT WHOLE: ", faults.size(), " fault", faults.size() > 1 ? "s" : ""))
             << "\n";
   return faults.empty();
 }

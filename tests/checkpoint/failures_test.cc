@@ -41,7 +41,7 @@ void expect_writable(const fs::path& directory) {
 TEST(WriteFailure, FullDisk) {
   const Folder folder;
   write_whole(folder / "c", small_snapshot(1), 2);
-  struct rlimit before {};
+  struct rlimit before{};
   ::getrlimit(RLIMIT_FSIZE, &before);
   const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
   struct rlimit small = before;
@@ -61,27 +61,23 @@ TEST(WriteFailure, FullDisk) {
 TEST(WriteFailure, WhatIsNoFolder) {
   const Folder folder;
   folder.write("c", "");
-  EXPECT_THAT(error_of<Error>([&] {
-                write_share(folder / "c", small_snapshot(2), small_naming(), 3, 4);
-              }),
-              AllOf(HasSubstr("rank 3"), HasSubstr("Not a directory"),
-                    HasSubstr((folder / "c").string())));
+  EXPECT_THAT(
+      error_of<Error>([&] { write_share(folder / "c", small_snapshot(2), small_naming(), 3, 4); }),
+      AllOf(HasSubstr("rank 3"), HasSubstr("Not a directory"), HasSubstr((folder / "c").string())));
 }
 
 // Root may write anywhere, so that the device of files that are no files stands for a read-only one.
 TEST(WriteFailure, ReadOnlyFolder) {
-  EXPECT_THAT(error_of<Error>([&] {
-                write_share("/proc/headrace", small_snapshot(2), small_naming(), 0, 1);
-              }),
+  EXPECT_THAT(error_of<Error>(
+                  [&] { write_share("/proc/headrace", small_snapshot(2), small_naming(), 0, 1); }),
               AllOf(HasSubstr("rank 0"), HasSubstr("/proc/headrace/step-00000002.partial")));
   if (::geteuid() == 0) return;
   const Folder folder;
   write_whole(folder / "c", small_snapshot(1), 2);
   fs::permissions(folder / "c", fs::perms::owner_read | fs::perms::owner_exec);
-  EXPECT_THAT(error_of<Error>([&] {
-                write_share(folder / "c", small_snapshot(2), small_naming(), 0, 1);
-              }),
-              HasSubstr("Permission denied"));
+  EXPECT_THAT(
+      error_of<Error>([&] { write_share(folder / "c", small_snapshot(2), small_naming(), 0, 1); }),
+      HasSubstr("Permission denied"));
   fs::permissions(folder / "c", fs::perms::owner_all);
   expect_untouched(folder / "c");
 }
@@ -172,7 +168,8 @@ TEST(Prune, KeepsTheNewest) {
   std::vector<std::string> left;
   for (const FoundCheckpoint& found : list_checkpoints(folder / "c"))
     left.push_back(found.path.filename().string());
-  EXPECT_THAT(left, testing::ElementsAre("step-00000050.partial", "step-00000030", "step-00000020"));
+  EXPECT_THAT(left,
+              testing::ElementsAre("step-00000050.partial", "step-00000030", "step-00000020"));
   EXPECT_TRUE(fs::exists(folder / "c/notes.txt"));
   EXPECT_THAT(prune_checkpoints(folder / "c", 2), IsEmpty());
 }

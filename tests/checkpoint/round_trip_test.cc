@@ -88,17 +88,17 @@ TEST(Checkpoint, MatricesAreTransposedAndNothingElseIs) {
   const Folder folder;
   const Snapshot whole = small_snapshot(1);
   const fs::path path = write_whole(folder / "c", whole, 1);
-  for (const auto& [kind, tensors] : {std::pair(kWeights, &whole.weights),
-                                      std::pair(kFirst, &whole.first),
-                                      std::pair(kSecond, &whole.second)}) {
+  for (const auto& [kind, tensors] :
+       {std::pair(kWeights, &whole.weights), std::pair(kFirst, &whole.first),
+        std::pair(kSecond, &whole.second)}) {
     const SafetensorsFile file(path / shard_file(kind, 0, 1));
     for (const auto& [name, stored] : small_naming().stored) {
       const TensorView* view = file.find(stored.name);
       ASSERT_NE(view, nullptr);
       const torch::Tensor& ours = tensors->at(name);
       const torch::Tensor theirs = (stored.transposed ? ours.t() : ours).contiguous();
-      EXPECT_EQ(view->shape, std::vector<std::uint64_t>(theirs.sizes().begin(),
-                                                        theirs.sizes().end()));
+      EXPECT_EQ(view->shape,
+                std::vector<std::uint64_t>(theirs.sizes().begin(), theirs.sizes().end()));
       EXPECT_EQ(0, std::memcmp(view->bytes.data(), theirs.data_ptr(), view->bytes.size()));
     }
   }

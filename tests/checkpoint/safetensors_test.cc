@@ -85,10 +85,10 @@ TEST(Safetensors, EveryTypeIsReadByItsName) {
                                                                            {"I64", 8},
                                                                            {"U64", 8},
                                                                            {"F64", 8}}) {
-    const std::string file = file_of(R"({"a":{"dtype":")" + name +
-                                         R"(","shape":[3],"data_offsets":[0,)" +
-                                         std::to_string(3 * size) + "]}}  ",
-                                     static_cast<std::size_t>(3 * size));
+    const std::string file =
+        file_of(R"({"a":{"dtype":")" + name + R"(","shape":[3],"data_offsets":[0,)" +
+                    std::to_string(3 * size) + "]}}  ",
+                static_cast<std::size_t>(3 * size));
     const SafetensorsHeader header = parse_safetensors(bytes_of(file), "a");
     ASSERT_EQ(header.tensors.size(), 1) << name;
     EXPECT_EQ(to_string(header.tensors[0].dtype), name);
@@ -207,13 +207,14 @@ TEST(SafetensorsAttack, BytesThatDoNotFit) {
       {tensor("a", "U8", "3", "0,3") + "," + tensor("b", "U8", "4", "4,8"),
        "a hole of 1 bytes before tensor \"b\""},
       {tensor("a", "U8", "4", "4,8"), "a hole of 4 bytes before tensor \"a\""},
-      {tensor("e", "U8", "0", "5,5") + "," + tensor("a", "U8", "8", "0,8"), "overlaps another at 5"},
+      {tensor("e", "U8", "0", "5,5") + "," + tensor("a", "U8", "8", "0,8"),
+       "overlaps another at 5"},
   };
   for (const auto& [header, message] : cases)
     EXPECT_THAT(error_of_file(file_of("{" + header + "}", 8)), HasSubstr(message)) << header;
-  const std::string empty =
-      tensor("e", "U8", "7,0", "4,4") + "," + tensor("b", "U8", "4", "4,8") + "," +
-      tensor("a", "U8", "4", "0,4") + "," + tensor("z", "F32", "0", "8,8");
+  const std::string empty = tensor("e", "U8", "7,0", "4,4") + "," + tensor("b", "U8", "4", "4,8") +
+                            "," + tensor("a", "U8", "4", "0,4") + "," +
+                            tensor("z", "F32", "0", "8,8");
   EXPECT_EQ(error_of_file(file_of("{" + empty + "}", 8)), "");
 }
 

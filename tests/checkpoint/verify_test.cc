@@ -92,10 +92,9 @@ TEST_F(Verify, ADamagedShardIsNotResumedFrom) {
     std::string changed = bytes;
     changed.back() = static_cast<char>(changed.back() ^ 1);
     put(shard, changed);
-    EXPECT_THAT(error_of<Error>([&] {
-                  read_checkpoint(path_, names_of(small_naming()), small_naming());
-                }),
-                HasSubstr(shard.string() + " is damaged: its checksum is wrong"));
+    EXPECT_THAT(
+        error_of<Error>([&] { read_checkpoint(path_, names_of(small_naming()), small_naming()); }),
+        HasSubstr(shard.string() + " is damaged: its checksum is wrong"));
     put(shard, bytes);
   }
   std::string state = Folder::read(path_ / kStateFile);
@@ -107,7 +106,8 @@ TEST_F(Verify, ADamagedShardIsNotResumedFrom) {
 
 // Whoever signs them anew: the files must fit one another too.
 TEST_F(Verify, FilesThatDoNotFitOneAnother) {
-  const fs::path first = path_ / shard_file(kFirst, 0, 2), weights = path_ / shard_file(kWeights, 0, 2);
+  const fs::path first = path_ / shard_file(kFirst, 0, 2),
+                 weights = path_ / shard_file(kWeights, 0, 2);
   const fs::path other = path_ / shard_file(kWeights, 1, 2);
   const std::string moments = Folder::read(first);
   fs::copy_file(other, first, fs::copy_options::overwrite_existing);

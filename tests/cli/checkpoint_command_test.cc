@@ -31,11 +31,11 @@ std::string write_checkpoint(const fs::path& run, std::int64_t step, std::vector
   const std::string shard = shard_file(kWeights, 0, 1);
   SafetensorsWriter writer(folder / shard, {{"w", Dtype::F32, {3}}});
   writer.append(std::as_bytes(std::span(numbers)));
-  Manifest files = {writer.finish(), write_durably(folder / kModelConfigFile, "{}"),
-                    write_durably(folder / kRunConfigFile, ""),
-                    write_durably(folder / kStateFile,
-                                  to_json(CheckpointState{.step = step, .samples = 8})),
-                    write_durably(folder / kIndexFile, to_index_json({{"w", shard}}, 12))};
+  Manifest files = {
+      writer.finish(), write_durably(folder / kModelConfigFile, "{}"),
+      write_durably(folder / kRunConfigFile, ""),
+      write_durably(folder / kStateFile, to_json(CheckpointState{.step = step, .samples = 8})),
+      write_durably(folder / kIndexFile, to_index_json({{"w", shard}}, 12))};
   std::ranges::sort(files, {}, &FileRecord::name);
   write_durably(folder / kManifestFile, to_json(files));
   return folder.string();
@@ -75,9 +75,9 @@ TEST_F(CheckpointCommand, VerifiesOneOrAllOfARun) {
   fs::create_directories(folder_.path("run/checkpoints/step-00000300.partial"));
   verified = run("verify run");
   EXPECT_EQ(verified.code, 0);
-  EXPECT_THAT(verified.out, AllOf(HasSubstr("step-00000300.partial: passed over"),
-                                  HasSubstr("step-00000200: whole\n"),
-                                  HasSubstr("step-00000100: whole\n")));
+  EXPECT_THAT(verified.out,
+              AllOf(HasSubstr("step-00000300.partial: passed over"),
+                    HasSubstr("step-00000200: whole\n"), HasSubstr("step-00000100: whole\n")));
   fs::resize_file(b_ + "/model-00001-of-00001.safetensors", 100);
   verified = run("verify run");
   EXPECT_EQ(verified.code, 1);
@@ -102,9 +102,8 @@ TEST_F(CheckpointCommand, TellsWhatDiffers) {
 }
 
 TEST_F(CheckpointCommand, WrongFoldersAreNamed) {
-  for (const std::string& arguments :
-       {std::string("list none"), std::string("verify none"), "diff none " + a_,
-        "diff " + a_ + " none"}) {
+  for (const std::string& arguments : {std::string("list none"), std::string("verify none"),
+                                       "diff none " + a_, "diff " + a_ + " none"}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments;
     EXPECT_EQ(outcome.err, "error: none is not there\n");
