@@ -90,10 +90,10 @@ Tensor forward(const Model& model, const Tensor& ids, const Context& context) {
 void run(const Arguments& arguments) {
   const Model model = model_of(arguments[0]);
   std::string bytes = read_file(arguments[1]);
-  Tensor ids = torch::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size() / 8)},
-                                torch::kInt64)
-                   .view({std::stol(arguments[2]), -1})
-                   .clone();
+  Tensor ids =
+      torch::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size() / 8)}, torch::kInt64)
+          .view({std::stol(arguments[2]), -1})
+          .clone();
   const std::int64_t length = ids.size(1);
   Context training;
   training.targets = torch::full_like(ids, -100);

@@ -9,8 +9,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   try {
-    const headrace::Schedule schedule =
-        headrace::parse_csv(headrace::text_of(data, size), "fuzz");
+    const headrace::Schedule schedule = headrace::parse_csv(headrace::text_of(data, size), "fuzz");
     const std::string text = headrace::to_csv(schedule);
     const headrace::Schedule again = headrace::parse_csv(text, "fuzz");
     headrace::require(again.ranks == schedule.ranks && headrace::to_csv(again) == text);

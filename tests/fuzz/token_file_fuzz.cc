@@ -33,8 +33,7 @@ class MemoryFile {
 
   const std::string& write(std::span<const std::uint8_t> bytes) {
     require(::ftruncate(fd_, 0) == 0);
-    require(::pwrite(fd_, bytes.data(), bytes.size(), 0) ==
-            static_cast<ssize_t>(bytes.size()));
+    require(::pwrite(fd_, bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
     return path_;
   }
 
