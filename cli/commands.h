@@ -15,6 +15,7 @@ void add_show(CLI::App& program);
 void add_check(CLI::App& program);
 void add_simulate(CLI::App& program);
 void add_export(CLI::App& program);
+void add_checkpoint(CLI::App& program);
 
 // Those that need libtorch, with what --help says of them: headrace-torch alone runs them.
 inline constexpr std::array<std::pair<const char*, const char*>, 1> kTorchCommands = {

@@ -34,6 +34,7 @@ void add_commands(CLI::App& program) {
   add_check(program);
   add_simulate(program);
   add_export(program);
+  add_checkpoint(program);
 #ifdef HEADRACE_TORCH
   for (const auto& [name, about] : kTorchCommands)
     program.add_subcommand(name, about);  // for --help and for mistyped names
