@@ -20,8 +20,7 @@ class UpdatePlan {
   UpdatePlan(const Schedule& schedule, int rank);
 
   int version(int stage, int microbatch) const {
-    return versions_[static_cast<std::size_t>(stage)]
-        .version[static_cast<std::size_t>(microbatch)];
+    return versions_[static_cast<std::size_t>(stage)].version[static_cast<std::size_t>(microbatch)];
   }
   // The update that a microbatch's gradients go into, the same on every stage.
   int update_of(int microbatch) const {

@@ -13,8 +13,8 @@ Weights::Weights(const Layout& layout,
     entries_.push_back({ownership.parameters[order].name, order, {}});
   const torch::NoGradGuard no_grad;
   for (Stage* stage : stages) {
-    const auto first = static_cast<std::size_t>(
-        layout.starts[static_cast<std::size_t>(stage->index())]);
+    const auto first =
+        static_cast<std::size_t>(layout.starts[static_cast<std::size_t>(stage->index())]);
     for (std::size_t layer = 0; layer < stage->weights().newest().size(); ++layer) {
       const std::vector<ParameterSpec>& parameters = layout.model[first + layer].parameters;
       for (std::size_t at = 0; at < parameters.size(); ++at) {
@@ -22,8 +22,7 @@ Weights::Weights(const Layout& layout,
         assert(entry != entries_.end());
         const Place place{stage, layer, at};
         // One storage, a leaf and a gradient for each owner.
-        if (!entry->owners.empty())
-          stage->weights().share(layer, at, leaf(entry->owners.front()));
+        if (!entry->owners.empty()) stage->weights().share(layer, at, leaf(entry->owners.front()));
         leaf(place).mutable_grad() = torch::zeros_like(leaf(place));
         entry->owners.push_back(place);
       }

@@ -118,8 +118,8 @@ void Checkpoints::hear(std::int64_t step, const std::vector<std::vector<double>>
 
 // Every rank knows that one has failed; now they hear why.
 void Checkpoints::fail() {
-  const std::vector<std::string> errors = all_gather_text(
-      transport_, work_ == Work::Failed ? error_ : std::string(), kCheckpoint);
+  const std::vector<std::string> errors =
+      all_gather_text(transport_, work_ == Work::Failed ? error_ : std::string(), kCheckpoint);
   phase_ = Phase::None;
   newest_ = -1;
   if (work_ != Work::UnderWay) work_ = Work::Nothing;

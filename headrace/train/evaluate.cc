@@ -33,8 +33,8 @@ EvaluationRecord evaluate(Pipeline& pipeline,
 }
 
 std::string to_text(const EvaluationRecord& record) {
-  std::string text = cat("loss ", fixed_text(record.loss, 4), ", perplexity ",
-                         fixed_text(record.perplexity, 3));
+  std::string text =
+      cat("loss ", fixed_text(record.loss, 4), ", perplexity ", fixed_text(record.perplexity, 3));
   for (const Metric& metric : metrics())
     text += cat(", ", metric.title, " ", fixed_text(100 * record.shares.at(metric.name), 2), "%");
   return text;

@@ -35,8 +35,7 @@ void require_same_data(const Resumed& from, const TokenFile& file) {
     const double tokens = from.snapshot.numbers.at(kTokens);
     throw Error(cat("the data is ", file.path().string(), " with ", count_text(file.size()),
                     " tokens, and that of ", from.folder.string(), " had ",
-                    count_text(static_cast<std::int64_t>(tokens)),
-                    name == kTokens ? "" : " others",
+                    count_text(static_cast<std::int64_t>(tokens)), name == kTokens ? "" : " others",
                     "; give it the same data, or begin a new run with its weights: model.from = \"",
                     from.folder.string(), "\""));
   }
@@ -83,17 +82,16 @@ Prepared prepare(const Config& config,
   lowered_schedule(layout, fewest, true);
   require_agreement(transport, "data", run.samples->fingerprint());
   if (layout.found) require_agreement(transport, "schedules", searched_order(layout, fewest));
-  run.trainer = std::make_unique<Trainer>(
-      TrainerOptions{.train = config.train,
-                     .shard_optimizer = config.pipeline.shard_optimizer,
-                     .steps = run.samples->steps()},
-      layout, transport);
+  run.trainer =
+      std::make_unique<Trainer>(TrainerOptions{.train = config.train,
+                                               .shard_optimizer = config.pipeline.shard_optimizer,
+                                               .steps = run.samples->steps()},
+                                layout, transport);
   if (from) {
     run.trainer->restore(from->snapshot);
     run.origin = cat(from->folder.string(), ", after step ", start.step);
   } else if (!config.model.from.empty()) {
-    run.trainer->set_weights(
-        read_initial_weights(config, layout, run.naming, transport.rank()));
+    run.trainer->set_weights(read_initial_weights(config, layout, run.naming, transport.rank()));
     run.origin = cat("weights of ", config.model.from);
   }
   return run;

@@ -13,9 +13,8 @@ std::string to_json(const StepRecord& record) {
 }
 
 std::string to_json(const EvaluationRecord& record) {
-  ordered_json json{{"step", record.step},
-                    {"validation_loss", record.loss},
-                    {"perplexity", record.perplexity}};
+  ordered_json json{
+      {"step", record.step}, {"validation_loss", record.loss}, {"perplexity", record.perplexity}};
   for (const auto& [name, share] : record.shares) json[name] = share;
   return json.dump();
 }

@@ -144,12 +144,11 @@ void require_resumable(const Config& config) {
     std::string why;
     for (const FoundCheckpoint& found : list_checkpoints(directory))
       why += cat("; ", found.path.string(), ": ", found.why);
-    throw UsageError(cat("there is no complete checkpoint in ", directory.string(),
-                         " to go on from", why));
+    throw UsageError(
+        cat("there is no complete checkpoint in ", directory.string(), " to go on from", why));
   }
   const std::string where = newest->path.string();
-  const Config saved =
-      parse_config(read_file((newest->path / kRunConfigFile).string()), where, {});
+  const Config saved = parse_config(read_file((newest->path / kRunConfigFile).string()), where, {});
   Faults faults;
   compare_models(saved.model.gpt, config.model.gpt, where, faults);
   const auto same = [&](const char* name, const auto& is, const auto& wanted) {
@@ -161,8 +160,8 @@ void require_resumable(const Config& config) {
   faults.check((saved.train.momentum > 0) == (config.train.momentum > 0), "train.momentum is ",
                config.train.momentum, ", and that of ", where, " is ", saved.train.momentum,
                ", so that there is no state to go on from");
-  faults.check(config.train.steps == 0 || newest->step < config.train.steps, where,
-               " is of step ", newest->step, ", and train.steps is ", config.train.steps,
+  faults.check(config.train.steps == 0 || newest->step < config.train.steps, where, " is of step ",
+               newest->step, ", and train.steps is ", config.train.steps,
                ": nothing is left to do; give more with --steps");
   faults.require_none();
 }
@@ -209,8 +208,8 @@ Resumed read_newest(const Config& config,
     all_reasons += cat("; ", folder, ": ", reason);
     if (transport.rank() == 0) say(cat("# passed over: ", folder, ": ", reason));
   }
-  throw Error(cat("no checkpoint in ", checkpoint_directory(config).string(), " can be read",
-                  all_reasons));
+  throw Error(
+      cat("no checkpoint in ", checkpoint_directory(config).string(), " can be read", all_reasons));
 }
 
 NamedTensors read_initial_weights(const Config& config,

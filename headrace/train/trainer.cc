@@ -23,9 +23,9 @@ torch::ScalarType type_of(const std::string& precision) {
 
 // The tensor of that name, which must be there and of that shape.
 const torch::Tensor& tensor_of(const NamedTensors& tensors,
-                          const std::string& name,
-                          const torch::Tensor& like,
-                          const char* what) {
+                               const std::string& name,
+                               const torch::Tensor& like,
+                               const char* what) {
   const auto found = tensors.find(name);
   check(found != tensors.end(), "there is no ", what, " of ", name);
   check(found->second.sizes() == like.sizes(), "the ", what, " of ", name, " has the shape ",
@@ -57,8 +57,8 @@ Trainer::Trainer(const TrainerOptions& options, Layout layout, Transport& transp
     return;
   }
   for (const auto& stage : pipeline_.stages())
-    parts_.push_back({stage->index(),
-                      Optimizer(options.train, pipeline_.to_update(stage->index()).values)});
+    parts_.push_back(
+        {stage->index(), Optimizer(options.train, pipeline_.to_update(stage->index()).values)});
 }
 
 ToUpdate Trainer::to_update(const Part& part) const {
@@ -89,9 +89,7 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   policy.normaliser_of_update = [&](const std::vector<int>& some) {
     return normaliser(cut.valid(some));
   };
-  policy.update = [&](int stage) {
-    update(*std::ranges::find(parts_, stage, &Part::stage), rate);
-  };
+  policy.update = [&](int stage) { update(*std::ranges::find(parts_, stage, &Part::stage), rate); };
   StepResult result = pipeline_.train(input, policy);
 
   const double update_start = transport_.clock();

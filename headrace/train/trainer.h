@@ -43,7 +43,7 @@ struct TrainerStep {
   double makespan = 0;    // StepResult's
   // Of this rank, with the reduction and the update of all its stages (stage_times.h).
   std::vector<Event> events;
-  std::vector<std::vector<double>> told;          // by rank
+  std::vector<std::vector<double>> told;  // by rank
 };
 
 class Trainer {

@@ -65,7 +65,10 @@ void write(const Arguments& arguments) {
             << "\n";
 }
 
-using Model = std::vector<std::unique_ptr<Layer>>;
+struct Model {
+  std::vector<std::unique_ptr<Layer>> layers;
+  std::vector<Tensors> weights;
+};
 
 Model model_of(const std::string& folder) {
   const std::string file = folder + "/config.json";
@@ -74,16 +77,18 @@ Model model_of(const std::string& folder) {
   const NamedTensors weights = read_weights(folder, names_of(naming), naming);
   Model model;
   for (const LayerSpec& spec : gpt(config)) {
-    model.push_back(spec.build({}));
-    for (Parameter& parameter : model.back()->parameters())
-      parameter.value.set_data(weights.at(parameter.spec.name));
+    model.layers.push_back(spec.build());
+    Tensors& of_layer = model.weights.emplace_back();
+    for (const ParameterSpec& parameter : spec.parameters)
+      of_layer.push_back(weights.at(parameter.name));
   }
   return model;
 }
 
 Tensor forward(const Model& model, const Tensor& ids, const Context& context) {
   Tensors values = {ids};
-  for (const auto& layer : model) values = layer->forward(values, context);
+  for (std::size_t i = 0; i < model.layers.size(); ++i)
+    values = model.layers[i]->forward(values, context, {.weights = model.weights[i]});
   return values[0];
 }
 
@@ -98,7 +103,7 @@ void run(const Arguments& arguments) {
   Context training;
   training.targets = torch::full_like(ids, -100);
   training.targets.slice(1, 0, length - 1).copy_(ids.slice(1, 1));
-  training.loss_scale = 1.0 / static_cast<double>(ids.size(0) * (length - 1));
+  training.normaliser = 1.0 / static_cast<double>(ids.size(0) * (length - 1));
   std::printf("%.17g\n", forward(model, ids, training).item<double>());
 
   const torch::NoGradGuard no_grad;
