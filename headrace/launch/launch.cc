@@ -76,7 +76,7 @@ class Launch {
       while (const int signal = signals_.next_stop()) stop(signal);
       processes_.look();
       if (stop_signal_ == 0 && !cause_) look_for_cause();
-      if (kill_after_ > 0 && seconds_since(ending_since_) > kill_after_) kill();
+      if (kill_after_ > 0 && seconds_since(ending_since_) > kill_after_ && !is_saving()) kill();
     }
     if (stop_signal_ == 0 && !cause_ && processes_.any_failed()) look_for_cause();
     if (cause_ && cause_->exit_code == 2) throw UsageError(cause_->text);
@@ -105,6 +105,14 @@ class Launch {
     } else if (signal != SIGHUP) {
       kill();  // whoever asks twice will not wait
     }
+  }
+
+  // A run that was asked to stop writes its last checkpoint, for which it has a limit of its own.
+  bool is_saving() const {
+    if (stop_signal_ == 0) return false;
+    for (int rank = 0; rank < options_.workers; ++rank)
+      if (page_.read(rank).phase == Phase::Saving) return true;
+    return false;
   }
 
   void look_for_cause() {

@@ -1,6 +1,8 @@
 #include "headrace/train/prepare.h"
 
+#include <map>
 #include <optional>
+#include <sstream>
 #include <utility>
 
 #include "headrace/base/error.h"
@@ -27,18 +29,31 @@ std::map<std::string, double> numbers_of(const TokenFile& file) {
           {kHigh, static_cast<double>(file.checksum() >> 32U)}};
 }
 
+std::uint64_t checksum_of(const std::map<std::string, double>& numbers) {
+  return (static_cast<std::uint64_t>(numbers.at(kHigh)) << 32U) |
+         static_cast<std::uint64_t>(numbers.at(kLow));
+}
+
+std::string text_of(const std::map<std::string, double>& numbers) {
+  std::ostringstream text;
+  text << count_text(static_cast<std::int64_t>(numbers.at(kTokens))) << " tokens, checksum "
+       << std::hex << checksum_of(numbers);
+  return text.str();
+}
+
 // The order of samples, and so the place in it, is that of these tokens alone.
 void require_same_data(const Resumed& from, const TokenFile& file) {
-  for (const auto& [name, ours] : numbers_of(file)) {
-    const auto theirs = from.snapshot.numbers.find(name);
-    if (theirs == from.snapshot.numbers.end() || theirs->second == ours) continue;
-    const double tokens = from.snapshot.numbers.at(kTokens);
-    throw Error(cat("the data is ", file.path().string(), " with ", count_text(file.size()),
-                    " tokens, and that of ", from.folder.string(), " had ",
-                    count_text(static_cast<std::int64_t>(tokens)), name == kTokens ? "" : " others",
-                    "; give it the same data, or begin a new run with its weights: model.from = \"",
-                    from.folder.string(), "\""));
+  const std::map<std::string, double>& theirs = from.snapshot.numbers;
+  const std::map<std::string, double> ours = numbers_of(file);
+  for (const auto& [name, number] : ours) {
+    const auto found = theirs.find(name);
+    check(found != theirs.end(), from.folder.string(), " does not say which data it is of: ", name,
+          " is missing in its state");
   }
+  check(text_of(theirs) == text_of(ours), "the data is ", file.path().string(), " (", text_of(ours),
+        "), and that of ", from.folder.string(), " was another (", text_of(theirs),
+        "); give it the same data, or begin a new run with its weights: model.from = \"",
+        from.folder.string(), "\"");
 }
 
 // What `auto` has found: a whole number for each schedule of the run, short and good enough.

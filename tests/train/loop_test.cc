@@ -122,8 +122,7 @@ TEST_F(Loop, AStoppedRunGoesOnAsIfNothingHadBeen) {
     hooks.stop_requested = [steps] { return ++*steps == 3; };
   });
   EXPECT_EQ(metrics("a").size(), 3U);
-  const std::string shown =
-      train(resumed("a", {"pipeline.ranks=3", "pipeline.schedule=zb-h1"}));
+  const std::string shown = train(resumed("a", {"pipeline.ranks=3", "pipeline.schedule=zb-h1"}));
   EXPECT_THAT(shown, AllOf(HasSubstr("# resumed: "), HasSubstr(", after step 3")));
   EXPECT_EQ(metrics("a"), metrics("whole"));
   const std::string line = whole.substr(whole.find("validation after step 6"));
@@ -152,7 +151,9 @@ TEST_F(Loop, ADamagedCheckpointIsPassedOverAndNamed) {
   const fs::path newest = checkpoint("a", 8);
   for (const auto& entry : fs::directory_iterator(newest))
     if (entry.path().filename().string().starts_with("first-"))
-      std::fstream(entry.path(), std::ios::in | std::ios::out | std::ios::binary).seekp(-1, std::ios::end).put('!');
+      std::fstream(entry.path(), std::ios::in | std::ios::out | std::ios::binary)
+          .seekp(-1, std::ios::end)
+          .put('!');
   const std::string shown = train(resumed("a", {"train.steps=10"}));
   EXPECT_THAT(shown, AllOf(HasSubstr("# passed over: " + newest.string()), HasSubstr("first-"),
                            HasSubstr(", after step 6")));
@@ -192,7 +193,7 @@ TEST_F(Loop, OtherDataIsRefused) {
   const Config more = resumed("a", {"train.steps=9"});
   write_tokens(folder_, 2500);
   EXPECT_THAT(error_of<Error>([&] { train(more); }),
-              AllOf(HasSubstr("2,500 tokens"), HasSubstr("had 2,000 tokens"),
+              AllOf(HasSubstr("2,500 tokens"), HasSubstr("was another (2,000 tokens, checksum "),
                     HasSubstr("model.from")));
 }
 
@@ -215,21 +216,21 @@ TEST_F(Loop, WhereNoCheckpointCanBeWrittenTheRunGoesOnOrEndsAsToldAndFailsAtItsE
   Config wanted = config("a", 2);
   std::ofstream(folder_ / "taken") << "a file";
   wanted.checkpoint.directory = (folder_ / "taken").string();
-  wanted.checkpoint.every = 2;
-  wanted.train.steps = 30;
+  wanted.checkpoint.every = 16;
+  wanted.train.steps = 31;
   wanted.checkpoint.at_end = false;
   const std::string shown = train(wanted);
-  EXPECT_THAT(shown, AllOf(HasSubstr("warning: no checkpoint could be written after step 2: "),
-                           HasSubstr("taken"), HasSubstr("step 30/30")));
+  EXPECT_THAT(shown, AllOf(HasSubstr("warning: no checkpoint could be written after step 16: "),
+                           HasSubstr("taken"), HasSubstr("step 31/31")));
   wanted.checkpoint.on_failure = "stop";
-  EXPECT_THAT(error_of<Error>([&] { train(wanted); }),
-              AllOf(HasSubstr("no checkpoint could be written after step 2: "),
-                    HasSubstr("taken")));
+  EXPECT_THAT(
+      error_of<Error>([&] { train(wanted); }),
+      AllOf(HasSubstr("no checkpoint could be written after step 16: "), HasSubstr("taken")));
   wanted.checkpoint.on_failure = "continue";
   wanted.checkpoint.every = 0;
   wanted.checkpoint.at_end = true;
   EXPECT_THAT(error_of<Error>([&] { train(wanted); }),
-              HasSubstr("no checkpoint could be written after step 30: "));
+              HasSubstr("no checkpoint could be written after step 31: "));
 }
 
 TEST_F(Loop, RanksThatWereGivenOtherThingsAreRefused) {

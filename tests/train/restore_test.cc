@@ -93,10 +93,9 @@ Outcome run(const Training& training,
   Outcome outcome;
   std::mutex mutex;
   run_ranks(layout.placement.ranks, [&](Transport& transport) {
-    Trainer trainer({.train = config_of(training),
-                     .shard_optimizer = plan.sharded,
-                     .steps = 2 * kHalf},
-                    layout, transport);
+    Trainer trainer(
+        {.train = config_of(training), .shard_optimizer = plan.sharded, .steps = 2 * kHalf}, layout,
+        transport);
     if (from) trainer.restore(*from);
     for (int i = 0; i < steps; ++i) {
       const TrainerStep step = trainer.step(batch_of(trainer.steps_done()), {});
@@ -189,8 +188,8 @@ TEST(RestoreAcross, ReplicasAndShards) {
   for (const bool tied : {true, false})
     for (const bool sharded : {false, true})
       for (const int ranks : {1, 2, 3}) {
-        SCOPED_TRACE(testing::Message() << "tied " << tied << ", sharded " << sharded << ", to "
-                                        << ranks << " ranks");
+        SCOPED_TRACE(testing::Message()
+                     << "tied " << tied << ", sharded " << sharded << ", to " << ranks << " ranks");
         expect_goes_on({.tied = tied}, {.ranks = 2, .replicas = {2}, .sharded = sharded},
                        {.ranks = ranks, .replicas = {2}, .sharded = !sharded});
       }
