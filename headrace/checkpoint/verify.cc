@@ -1,11 +1,10 @@
+#include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <set>
 #include <string>
+#include <system_error>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
