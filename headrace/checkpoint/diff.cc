@@ -4,14 +4,12 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <map>
-#include <memory>
 #include <set>
+#include <sstream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "headrace/base/error.h"

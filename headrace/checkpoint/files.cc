@@ -1,6 +1,6 @@
 #include "headrace/checkpoint/files.h"
 
-#include <array>
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>

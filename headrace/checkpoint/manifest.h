@@ -29,7 +29,7 @@ using Manifest = std::vector<FileRecord>;  // by name
 
 std::string to_json(const Manifest& manifest);
 // Throws Error where a byte is another than to_json writes; `name` stands in messages for the file.
-Manifest parse_manifest(const std::string& json, const std::string& name);
+Manifest parse_manifest(const std::string& text, const std::string& name);
 // Throws Error that says so where the folder has none.
 Manifest read_manifest(const std::filesystem::path& folder);
 const FileRecord* find(const Manifest& manifest, const std::string& file);  // null: not there

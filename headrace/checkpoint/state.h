@@ -25,6 +25,6 @@ struct CheckpointState {
 
 CheckpointState read_state(const std::filesystem::path& folder);
 std::string to_json(const CheckpointState& state);
-CheckpointState parse_state(const std::string& json, const std::string& name);
+CheckpointState parse_state(const std::string& text, const std::string& name);
 
 }  // namespace headrace

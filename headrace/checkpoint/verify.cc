@@ -1,11 +1,10 @@
+#include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <set>
 #include <string>
+#include <system_error>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
@@ -91,9 +90,8 @@ class Verifier {
           bytes += tensor.bytes.size();
         }
       });
-    for (const auto& [kind, is_there] :
-         {std::pair(kFirst, state_.first), std::pair(kSecond, state_.second)})
-      if (is_there) attempt([&] { moments(weights, shards, kind); });
+    if (state_.first) attempt([&] { moments(weights, shards, kFirst); });
+    if (state_.second) attempt([&] { moments(weights, shards, kSecond); });
     if (!faults_.empty()) return;
     check(to_index_json(weights.files(), bytes) == read_file(path(kIndexFile)), path(kIndexFile),
           " is not as it was written");

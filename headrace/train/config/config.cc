@@ -52,8 +52,10 @@ toml::table parse_file(const std::string& toml, const std::string& name) {
   } catch (const toml::parse_error& error) {
     const auto line = error.source().begin.line;
     std::string what(error.description());
-    if (const std::size_t at = what.find("cannot redefine existing"); at != std::string::npos) {
-      const std::size_t quote = what.find('\'', at);
+    const std::size_t at = what.find("cannot redefine existing");
+    // It names no key where a value is to become a table ("steps = 3" and "steps.more = 4").
+    const std::size_t quote = at == std::string::npos ? at : what.find('\'', at);
+    if (quote != std::string::npos) {
       const std::string word = what.substr(quote, what.find('\'', quote + 1) - quote + 1);
       what = what.find("table '", at) != std::string::npos
                  ? cat("section ", word, " is given twice")

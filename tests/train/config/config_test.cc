@@ -159,6 +159,8 @@ TEST(ConfigMistake, GivenTwice) {
             "a.toml:5: key 'steps' in [train] is given twice");
   EXPECT_EQ(file_error("[train]\nsteps = 3\n[train]\nbatch = 4\n"),
             "a.toml:3: section 'train' is given twice");
+  EXPECT_THAT(file_error("[train]\nsteps = 3\nsteps.more = 4\n"),
+              AllOf(HasSubstr("a.toml:3: "), HasSubstr("cannot redefine existing integer")));
 }
 
 TEST(ConfigMistake, NotToml) {
