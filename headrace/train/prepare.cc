@@ -76,7 +76,6 @@ std::filesystem::path agree_on_directory(const Config& config, Transport& transp
 Prepared prepare(const Config& config,
                  Transport& transport,
                  const std::function<void(const std::string&)>& say) {
-  require_agreement(transport, "configurations", to_toml(config));
   Prepared run;
   run.naming = gpt2_naming(config.model.gpt);
   run.checkpoints = agree_on_directory(config, transport);
@@ -96,6 +95,7 @@ Prepared prepare(const Config& config,
   const int fewest = microbatch_count(run.samples->fewest_rows(), config.train.microbatch);
   lowered_schedule(layout, fewest, true);
   require_agreement(transport, "data", run.samples->fingerprint());
+  require_agreement(transport, "configurations", to_toml(config));
   if (layout.found) require_agreement(transport, "schedules", searched_order(layout, fewest));
   run.trainer =
       std::make_unique<Trainer>(TrainerOptions{.train = config.train,

@@ -69,11 +69,11 @@ TEST_F(TrainResume, AKilledRunGoesOnToTheBitWithAnyNumberOfRanks) {
     EXPECT_EQ(again.code, 0) << again.err;
     EXPECT_THAT(again.out, HasSubstr("# resumed: "));
     EXPECT_EQ(metrics("again"), metrics("whole")) << more;
-    const Outcome same = run("checkpoint diff again/checkpoints/step-" +
-                             std::string(8 - std::to_string(last).size(), '0') +
-                             std::to_string(last) + " whole/checkpoints/step-" +
-                             std::string(8 - std::to_string(last).size(), '0') +
-                             std::to_string(last));
+    const Outcome same =
+        run("checkpoint diff again/checkpoints/step-" +
+            std::string(8 - std::to_string(last).size(), '0') + std::to_string(last) +
+            " whole/checkpoints/step-" + std::string(8 - std::to_string(last).size(), '0') +
+            std::to_string(last));
     EXPECT_EQ(same.code, 0) << same.out << same.err;
   }
 }
