@@ -93,12 +93,9 @@ class Searcher {
   void try_fixed() {
     std::vector<Candidate> fixed;
     for (const Generator& generator : generators()) {
-      Schedule schedule;
-      try {
-        schedule = generator.make(options_);
-      } catch (const UsageError&) {
-        continue;  // the sizes or the limit are not for it
-      }
+      Made made = generator.try_make(options_);
+      if (!made.schedule) continue;  // the sizes or the limit are not for it
+      Schedule& schedule = *made.schedule;
       if (schedule.sequence_splits != options_.sequence_splits || is_asynchronous(schedule))
         continue;
       if (!how_.several_copies && several_copies(schedule.placement)) continue;
@@ -240,10 +237,14 @@ Schedule search(const GeneratorOptions& options) {
 const std::vector<Generator>& named_schedules() {
   static const std::vector<Generator> schedules = [] {
     std::vector<Generator> all = generators();
-    all.push_back({std::string(kSearched), "the best found for given costs and memory, synchronous",
-                   "any ranks, any microbatches; uses costs and memory_limit (none unless given); "
-                   "stages_per_rank 1 unless given",
-                   search});
+    all.push_back({.name = std::string(kSearched),
+                   .summary = "the best found for given costs and memory, synchronous",
+                   .constraint = "any ranks, any microbatches; uses costs and memory_limit (none "
+                                 "unless given); stages_per_rank 1 unless given",
+                   .any_stages = true,
+                   .order = [](const GeneratorOptions& options) {
+                     return Made{.schedule = search(options), .refusal = {}};
+                   }});
     return all;
   }();
   return schedules;
