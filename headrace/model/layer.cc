@@ -1,19 +1,10 @@
 #include "headrace/model/layer.h"
 
-#include <cstdint>
-#include <set>
-#include <string>
 #include <vector>
 
 #include "headrace/base/keyed.h"
 
 namespace headrace {
-
-std::int64_t ParameterSpec::elements() const {
-  std::int64_t count = 1;
-  for (const std::int64_t size : shape) count *= size;
-  return count;
-}
 
 std::vector<Parameter> make_parameters(const std::vector<ParameterSpec>& specs,
                                        const BuildOptions& options) {
@@ -31,13 +22,8 @@ std::vector<Parameter> make_parameters(const std::vector<ParameterSpec>& specs,
   return parameters;
 }
 
-std::int64_t parameter_count(const std::vector<LayerSpec>& model) {
-  std::int64_t count = 0;
-  std::set<std::string> seen;
-  for (const LayerSpec& layer : model)
-    for (const ParameterSpec& spec : layer.parameters)
-      if (seen.insert(spec.name).second) count += spec.elements();
-  return count;
+std::vector<LayerInfo> layers_of(const std::vector<LayerSpec>& model) {
+  return {model.begin(), model.end()};
 }
 
 }  // namespace headrace

@@ -24,23 +24,23 @@ bool has(const std::vector<int>& values, int value) {
 }  // namespace
 
 Gradients::Gradients(Transport& transport,
-                     const Layout& layout,
+                     const Plan& plan,
                      const std::vector<Stage*>& stages,
                      bool sharded)
     : transport_(transport), sharded_(sharded) {
-  make_plan(layout);
+  make_plan(plan);
   adopt(stages);
 }
 
 // Who owns what, and which rank is each parameter's home: the same on every rank.
-void Gradients::make_plan(const Layout& layout) {
+void Gradients::make_plan(const Plan& plan) {
   std::map<std::string, std::size_t> order;
   std::vector<std::vector<int>> stages;
   std::vector<std::int64_t> sizes;
-  for (std::size_t layer = 0; layer < layout.model.size(); ++layer) {
-    const int stage = layout.stage_of(static_cast<int>(layer));
-    const auto& replicas = layout.placement.owners[static_cast<std::size_t>(stage)];
-    for (const ParameterSpec& spec : layout.model[layer].parameters) {
+  for (std::size_t layer = 0; layer < plan.layers.size(); ++layer) {
+    const int stage = plan.stage_of(static_cast<int>(layer));
+    const auto& replicas = plan.placement.owners[static_cast<std::size_t>(stage)];
+    for (const ParameterSpec& spec : plan.layers[layer].parameters) {
       const auto [found, is_new] = order.emplace(spec.name, names_.size());
       if (is_new) {
         names_.push_back(spec.name);

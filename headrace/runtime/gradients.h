@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "headrace/model/layer.h"
-#include "headrace/runtime/layout.h"
+#include "headrace/plan/plan.h"
 #include "headrace/runtime/stage.h"
 #include "headrace/transport/transport.h"
 
@@ -44,7 +44,7 @@ class Gradients {
   // Gives every leaf of `stages`, this rank's, a zero gradient to add to and makes owners of one
   // parameter on this rank share its storage.
   Gradients(Transport& transport,
-            const Layout& layout,
+            const Plan& plan,
             const std::vector<Stage*>& stages,
             bool sharded = false);
 
@@ -82,7 +82,7 @@ class Gradients {
     std::map<int, std::unique_ptr<Arrival>> gradients, returns;  // by rank
   };
 
-  void make_plan(const Layout& layout);
+  void make_plan(const Plan& plan);
   void adopt(const std::vector<Stage*>& stages);
   OwnedParameter& owned(std::size_t order) { return parameters_[place_.at(order)]; }
   std::vector<OwnedParameter*> at_home(const Group& group, int rank);

@@ -26,15 +26,18 @@ constexpr std::size_t kStop = 0, kStart = 1, kEnd = 2, kLosses = 3, kFixed = 4;
 
 }  // namespace
 
-Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& options)
-    : layout_(std::move(layout)), transport_(transport), options_(options) {
-  check(transport.size() == layout_.placement.ranks, "the schedule is for ",
-        layout_.placement.ranks, " ranks, but there are ", transport.size());
+Pipeline::Pipeline(const std::vector<LayerSpec>& model,
+                   Plan plan,
+                   Transport& transport,
+                   const PipelineOptions& options)
+    : plan_(std::move(plan)), transport_(transport), options_(options) {
+  check(transport.size() == plan_.placement.ranks, "the schedule is for ", plan_.placement.ranks,
+        " ranks, but there are ", transport.size());
   std::vector<Stage*> stages;
-  for (const int s : layout_.placement.stages_of(transport.rank())) {
+  for (const int s : plan_.placement.stages_of(transport.rank())) {
     std::vector<std::unique_ptr<Layer>> layers;
-    for (int i = layout_.starts[static_cast<std::size_t>(s)]; i < layout_.end(s); ++i) {
-      const LayerSpec& spec = layout_.model[static_cast<std::size_t>(i)];
+    for (int i = plan_.starts[static_cast<std::size_t>(s)]; i < plan_.end(s); ++i) {
+      const LayerSpec& spec = model[static_cast<std::size_t>(i)];
       try {
         layers.push_back(spec.build({.seed = options.seed, .device = options.device}));
       } catch (const std::exception& error) {
@@ -43,11 +46,11 @@ Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& o
       }
     }
     stages_.push_back(std::make_unique<Stage>(s, std::move(layers),
-                                              layout_.recompute[static_cast<std::size_t>(s)]));
+                                              plan_.recompute[static_cast<std::size_t>(s)]));
     stages.push_back(stages_.back().get());
   }
-  gradients_ = std::make_unique<Gradients>(transport, layout_, stages, options.sharded);
-  executor_ = std::make_unique<Executor>(transport, layout_.placement, stages);
+  gradients_ = std::make_unique<Gradients>(transport, plan_, stages, options.sharded);
+  executor_ = std::make_unique<Executor>(transport, plan_.placement, stages);
 }
 
 bool Pipeline::holds_first() const {
@@ -55,12 +58,13 @@ bool Pipeline::holds_first() const {
 }
 
 bool Pipeline::holds_last() const {
-  return !stages_.empty() && stages_.back()->index() + 1 == layout_.stages();
+  return !stages_.empty() && stages_.back()->index() + 1 == plan_.stages();
 }
 
 const Schedule& Pipeline::schedule(int microbatches, bool training) {
   const auto [found, is_new] = schedules_.try_emplace({microbatches, training});
-  if (is_new) found->second = lowered_schedule(layout_, microbatches, training);
+  if (is_new)
+    found->second = schedule_of(plan_, microbatches, training ? Pass::Train : Pass::Evaluate);
   return found->second;
 }
 

@@ -1,7 +1,7 @@
 // One rank's share of a pipeline: its stages, their gradients, and the steps they do together with
 // the other ranks.
 //
-//   Pipeline pipeline(layout, transport, {.seed = 1});
+//   Pipeline pipeline(model, plan, transport, {.seed = 1});
 //   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …});
 //   // every gradient is summed and clipped; the caller updates pipeline.gradients().to_update()
 //   pipeline.gradients().share_values(0);
@@ -16,9 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "headrace/plan/plan.h"
 #include "headrace/runtime/executor.h"
 #include "headrace/runtime/gradients.h"
-#include "headrace/runtime/layout.h"
 
 namespace headrace {
 
@@ -66,7 +66,10 @@ struct PipelineOptions {
 
 class Pipeline {
  public:
-  Pipeline(Layout layout, Transport& transport, const PipelineOptions& options);
+  Pipeline(const std::vector<LayerSpec>& model,
+           Plan plan,
+           Transport& transport,
+           const PipelineOptions& options);
 
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
   // asynchronous schedule makes itself, through work.update, many times. Throws Error on every
@@ -78,7 +81,7 @@ class Pipeline {
 
   bool holds_first() const;
   bool holds_last() const;
-  const Layout& layout() const { return layout_; }
+  const Plan& plan() const { return plan_; }
   Gradients& gradients() { return *gradients_; }
   const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
   // What this rank did in the last step.
@@ -89,7 +92,7 @@ class Pipeline {
   Feed feed_of(const Work& work, bool training);
   Losses run_asynchronous(const Work& work, const Schedule& schedule);
 
-  Layout layout_;
+  Plan plan_;
   Transport& transport_;
   PipelineOptions options_;
   std::vector<std::unique_ptr<Stage>> stages_;

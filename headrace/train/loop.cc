@@ -16,6 +16,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
+#include "headrace/model/gpt.h"
 #include "headrace/tensor/memory.h"
 #include "headrace/timeline/chrome.h"
 #include "headrace/train/loss_scale.h"
@@ -121,28 +122,28 @@ class Run {
         transport_(transport),
         hooks_(hooks),
         samples_(config),
-        pipeline_(layout_of(config),
+        pipeline_(gpt(config.model),
+                  plan_of(config),
                   transport,
                   {.seed = config.train.seed,
                    .precision = type_of(config.train.precision),
                    .sharded = config.pipeline.shard_optimizer}),
-        asynchronous_(is_asynchronous(lowered_schedule(
-            pipeline_.layout(), static_cast<int>(config.train.microbatches), true))),
+        asynchronous_(is_asynchronous(
+            training_schedule(pipeline_.plan(), static_cast<int>(config.train.microbatches)))),
         loss_scale_(config.train) {
     make_optimizers();
     transport_.set_limit(config.pipeline.start_limit);
     // An epoch's last, smaller batch may be too small for the schedule: found now, not at the end
     // of the epoch.
-    lowered_schedule(pipeline_.layout(), parts(samples_.fewest_rows(), config.train.microbatch),
-                     true);
+    training_schedule(pipeline_.plan(), parts(samples_.fewest_rows(), config.train.microbatch));
     require_agreement(transport, "data", samples_.fingerprint());
     require_agreement(transport, "configurations", to_toml(config));
-    if (pipeline_.layout().found) require_agreement(transport, "schedules", searched_order());
+    if (pipeline_.plan().found) require_agreement(transport, "schedules", searched_order());
     if (transport.rank() == 0 && !config.run_dir.empty()) folder_.emplace(config);
-    say(opening_text(config, pipeline_.layout(), samples_));
+    say(opening_text(config, pipeline_.plan(), samples_));
     if (folder_) say("# run folder: " + folder_->path().string());
-    if (folder_ && pipeline_.layout().found)
-      folder_->write("schedule.csv", to_csv(pipeline_.layout().found->schedule));
+    if (folder_ && pipeline_.plan().found)
+      folder_->write("schedule.csv", to_csv(pipeline_.plan().found->schedule));
   }
 
   TrainingResult all() {
@@ -279,9 +280,9 @@ class Run {
 
   // What `auto` has found: a whole number for each schedule of the run, short and good enough.
   std::string searched_order() const {
-    const Schedule last = lowered_schedule(
-        pipeline_.layout(), parts(samples_.fewest_rows(), config_.train.microbatch), true);
-    return cat("order ", keyed(0, to_csv(pipeline_.layout().found->schedule)), " ",
+    const Schedule last = training_schedule(
+        pipeline_.plan(), parts(samples_.fewest_rows(), config_.train.microbatch));
+    return cat("order ", keyed(0, to_csv(pipeline_.plan().found->schedule)), " ",
                keyed(0, to_csv(last)), ", found by pipeline.schedule 'auto'");
   }
 
@@ -289,13 +290,13 @@ class Run {
     require_finite_weights(done);
     const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
     if (config_.timeline) {
-      const Timeline timeline = gather_timeline(transport_, events_, pipeline_.layout().schedule);
+      const Timeline timeline = gather_timeline(transport_, events_, pipeline_.plan().source.name);
       if (folder_) folder_->write("timeline.json", chrome_trace(timeline));
       say(cat("# timeline: of the last step; the ranks' clocks agree to within ",
               fixed_text(1e6 * timeline.clock_error, 1), " µs"));
     }
     if (hooks_.console != nullptr) hooks_.console->finish();
-    say(closing_table(config_, pipeline_.layout(), times));
+    say(closing_table(config_, pipeline_.plan(), times));
     if (result.stopped) say(cat("stopped as asked, after step ", done, " of ", samples_.steps()));
   }
 

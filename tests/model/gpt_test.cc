@@ -165,7 +165,7 @@ TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
 TEST(Gpt, CountsASharedParameterOnce) {
   GptConfig tied = kTiny;
   tied.tied = true;
-  EXPECT_EQ(parameter_count(gpt(kTiny)) - parameter_count(gpt(tied)), 97 * 32);
+  EXPECT_EQ(parameter_count(gpt_layers(kTiny)) - parameter_count(gpt_layers(tied)), 97 * 32);
 }
 
 TEST(Gpt, DrawsDropoutFromItsKey) {

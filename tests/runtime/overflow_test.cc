@@ -29,18 +29,16 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
                                             double start_scale,
                                             int bad_stage,
                                             Bad bad) {
-  LayoutOptions options;
-  options.model = gpt({.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64});
-  options.schedule = schedule;
-  options.ranks = kRanks;
-  const Layout layout = make_layout(options);
+  const std::vector<LayerSpec> model =
+      gpt({.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64});
+  const Plan plan = make_plan(layers_of(model), {.schedule = schedule, .ranks = kRanks});
   TrainConfig config;
   config.precision = "fp16";
   config.loss_scale = start_scale;
   std::map<std::string, Tensor> weights;
   std::mutex mutex;
-  run_ranks(layout.placement.ranks, [&](Transport& transport) {
-    Pipeline pipeline(layout, transport, {.seed = 1, .precision = torch::kFloat16});
+  run_ranks(plan.placement.ranks, [&](Transport& transport) {
+    Pipeline pipeline(model, plan, transport, {.seed = 1, .precision = torch::kFloat16});
     Optimizer optimizer(config, pipeline.gradients().to_update());
     LossScale scale(config);
     for (int step = 0; step < kSteps; ++step) {

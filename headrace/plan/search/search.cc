@@ -56,7 +56,7 @@ class Searcher {
     refine();
     Found found;
     found.schedule = std::move(best_->schedule);
-    found.schedule.name = kSearched;
+    found.schedule.name = "auto";
     found.makespan = best_->makespan;
     found.cost = best_->cost;
     found.fixed = fixed_name_;
@@ -232,26 +232,6 @@ Found search_schedules(const GeneratorOptions& options, const SearchOptions& how
 
 Schedule search(const GeneratorOptions& options) {
   return search_schedules(options).schedule;
-}
-
-const std::vector<Generator>& named_schedules() {
-  static const std::vector<Generator> schedules = [] {
-    std::vector<Generator> all = generators();
-    all.push_back({.name = std::string(kSearched),
-                   .summary = "the best found for given costs and memory, synchronous",
-                   .constraint = "any ranks, any microbatches; uses costs and memory_limit (none "
-                                 "unless given); stages_per_rank 1 unless given",
-                   .any_stages = true,
-                   .order = [](const GeneratorOptions& options) {
-                     return Made{.schedule = search(options), .refusal = {}};
-                   }});
-    return all;
-  }();
-  return schedules;
-}
-
-Schedule make_schedule(std::string_view name, const GeneratorOptions& options) {
-  return find_generator(named_schedules(), name).make(options);
 }
 
 }  // namespace headrace

@@ -83,8 +83,7 @@ const std::vector<Generator>& generators() {
        .order = always<zb_h2>},
       {.name = "zb-auto",
        .summary = "split backward fitted to costs under a memory limit (Qi et al. 2024)",
-       .constraint =
-           "any ranks, any microbatches; uses costs and memory_limit (none unless given)",
+       .constraint = "any ranks, any microbatches; uses costs and memory_limit (none unless given)",
        .placement = linear,
        .order = zb_auto},
       {.name = "zb-v",
