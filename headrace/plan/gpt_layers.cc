@@ -70,14 +70,14 @@ LayerInfo attention_layer(const GptConfig& config, int block) {
   layer.parameters = half_parameters(layer.name, "qkv", 3LL * config.width, "out", config);
   // The causal mask leaves half of the two score products.
   layer.cost = {8 * tokens * width * width + 2 * tokens * tokens * width,
-               16 * tokens * width * kFloatBytes, tokens * width * kFloatBytes};
+                16 * tokens * width * kFloatBytes, tokens * width * kFloatBytes};
   // The input, statistics of norm and softmax, and the dropout's mask; the norm's result, queries,
   // keys, values and the attention's result.
   const double mask = config.dropout > 0 ? 1 : 0;
   layer.memory = {.floats = tokens * ((1 + mask) * width + 2 + config.heads),
-                 .products = 5 * tokens * width,
-                 .working = 9 * tokens * width,
-                 .is_attention = true};
+                  .products = 5 * tokens * width,
+                  .working = 9 * tokens * width,
+                  .is_attention = true};
   return layer;
 }
 
@@ -88,12 +88,12 @@ LayerInfo mlp_layer(const GptConfig& config, int block) {
   layer.block = block;
   layer.parameters = half_parameters(layer.name, "up", 4LL * config.width, "down", config);
   layer.cost = {16 * tokens * width * width, 16 * tokens * width * kFloatBytes,
-               tokens * width * kFloatBytes};
+                tokens * width * kFloatBytes};
   // The input, the norm's statistics and the mask; the norm's result, and both sides of the gelu.
   const double mask = config.dropout > 0 ? 1 : 0;
   layer.memory = {.floats = tokens * ((1 + mask) * width + 2),
-                 .products = 9 * tokens * width,
-                 .working = 9 * tokens * width};
+                  .products = 9 * tokens * width,
+                  .working = 9 * tokens * width};
   return layer;
 }
 
@@ -102,16 +102,16 @@ LayerInfo head_layer(const GptConfig& config) {
   LayerInfo layer;
   layer.name = "head";
   layer.parameters = {{"head.norm.weight", {config.width}, 1, 0},
-                     {"head.norm.bias", {config.width}, 0, 0},
-                     {config.tied ? "embedding.weight" : "head.weight",
-                      {config.vocabulary, config.width},
-                      0,
-                      kInitialDeviation}};
-  layer.cost = {2 * tokens * width * vocabulary, (2 * width + 3 * vocabulary) * tokens * kFloatBytes,
-               0};
+                      {"head.norm.bias", {config.width}, 0, 0},
+                      {config.tied ? "embedding.weight" : "head.weight",
+                       {config.vocabulary, config.width},
+                       0,
+                       kInitialDeviation}};
+  layer.cost = {2 * tokens * width * vocabulary,
+                (2 * width + 3 * vocabulary) * tokens * kFloatBytes, 0};
   layer.memory = {.floats = tokens * (2 * width + vocabulary + 4),
-                 .working = 3 * tokens * width,
-                 .copies = tokens * (vocabulary + width)};
+                  .working = 3 * tokens * width,
+                  .copies = tokens * (vocabulary + width)};
   return layer;
 }
 

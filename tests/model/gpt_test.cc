@@ -210,9 +210,9 @@ TEST(Gpt, RefusesSizesThatDoNotFit) {
     }
     return std::string("nothing was refused");
   };
-  EXPECT_THAT(refusal([](GptConfig& c) { c.heads = 5; }), HasSubstr("model.heads"));
-  EXPECT_THAT(refusal([](GptConfig& c) { c.layers = 0; }), HasSubstr("model.layers"));
-  EXPECT_THAT(refusal([](GptConfig& c) { c.dropout = 1; }), HasSubstr("model.dropout"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.heads = 5; }), HasSubstr("heads"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.layers = 0; }), HasSubstr("layers"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.dropout = 1; }), HasSubstr("dropout"));
 }
 
 }  // namespace

@@ -1,4 +1,6 @@
 // From a model's layers and a wish to a plan, and from that to a schedule, all without torch.
+#include "headrace/plan/plan.h"
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -10,7 +12,6 @@
 #include "headrace/base/error.h"
 #include "headrace/plan/gpt_layers.h"
 #include "headrace/plan/memory.h"
-#include "headrace/plan/plan.h"
 #include "headrace/plan/stage_costs.h"
 #include "headrace/schedule/check/validate.h"
 #include "headrace/schedule/generators/replicate.h"
