@@ -70,11 +70,12 @@ void measure(const fs::path& folder, Transport& transport) {
   config.microbatch = 4;
   config.microbatches = kRows / 4;
   config.clip = 0;
-  Trainer trainer({.train = config, .steps = 100},
-                  make_layout({.model = gpt(kModel), .schedule = "1f1b"}), transport);
+  Trainer trainer({.train = config, .steps = 100}, gpt(kModel),
+                  make_plan(gpt_layers(kModel), {.schedule = "1f1b"}), transport);
   auto generator = at::detail::createCPUGenerator(1);
   Batch batch;
-  batch.inputs = torch::randint(0, kModel.vocabulary, {kRows, kModel.context}, generator, torch::kInt64);
+  batch.inputs =
+      torch::randint(0, kModel.vocabulary, {kRows, kModel.context}, generator, torch::kInt64);
   batch.targets = batch.inputs;
   trainer.step(batch, {});
   const Naming naming = gpt2_naming(kModel);
@@ -121,9 +122,8 @@ int main(int argc, char** argv) {
     headrace::install_memory_accounts();
     const std::filesystem::path folder =
         std::filesystem::path(argc > 1 ? argv[1] : ".") / "checkpoint_bench";
-    headrace::run_ranks(1, [&](headrace::Transport& transport) {
-      headrace::measure(folder, transport);
-    });
+    headrace::run_ranks(
+        1, [&](headrace::Transport& transport) { headrace::measure(folder, transport); });
     std::filesystem::remove_all(folder);
     return 0;
   } catch (const std::exception& error) {

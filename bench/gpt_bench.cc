@@ -27,6 +27,7 @@
 #include "headrace/base/text.h"
 #include "headrace/launch/launch.h"
 #include "headrace/launch/worker.h"
+#include "headrace/model/gpt.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/simulate/simulate.h"
 #include "headrace/tensor/exception_text.h"
@@ -140,13 +141,11 @@ class MeasuredCosts {
 
 void run(const Options& options, Transport& transport) {
   const Size size = size_of(options);
-  LayoutOptions wanted;
-  wanted.model = gpt(size.model);
-  wanted.schedule = options.schedule;
-  wanted.ranks = transport.size();
+  const std::vector<LayerSpec> model = gpt(size.model);
+  PlanWish wish = {.schedule = options.schedule, .ranks = transport.size()};
   if (options.cut > 0 && transport.size() == 2)
-    wanted.wish.split = {wanted.model[static_cast<std::size_t>(options.cut)].name};
-  Pipeline pipeline(make_layout(wanted), transport, {.seed = 1});
+    wish.cut.split = {model[static_cast<std::size_t>(options.cut)].name};
+  Pipeline pipeline(model, make_plan(layers_of(model), wish), transport, {.seed = 1});
   TrainConfig config;
   Optimizer optimizer(config, pipeline.to_update().values);
   const auto tokens = [&](const char* what, int microbatch) {
@@ -162,7 +161,7 @@ void run(const Options& options, Transport& transport) {
   const std::int64_t tokens_a_step =
       std::int64_t{size.microbatch} * size.model.context * size.microbatches;
   std::vector<double> seconds, makespans;
-  MeasuredCosts measured(pipeline.layout().stages());
+  MeasuredCosts measured(pipeline.plan().stages());
   constexpr int kWarmUp = 2;
   for (int step = 0; step < kWarmUp + options.steps; ++step) {
     const auto start = std::chrono::steady_clock::now();
@@ -182,9 +181,9 @@ void run(const Options& options, Transport& transport) {
   }
   const Costs costs = measured.gather(transport);
   if (transport.rank() != 0) return;
-  const Schedule schedule = lowered_schedule(pipeline.layout(), size.microbatches, true);
+  const Schedule schedule = schedule_of(pipeline.plan(), size.microbatches, Pass::Train);
   std::vector<std::string> cuts;
-  for (const int start : pipeline.layout().starts)
+  for (const int start : pipeline.plan().starts)
     if (start > 0) cuts.push_back(std::to_string(start));
   std::cout << R"({"tokens_per_second": )" << static_cast<double>(tokens_a_step) / median(seconds)
             << R"(, "step_seconds": )" << median(seconds) << R"(, "microbatches": )"

@@ -14,9 +14,8 @@
 
 #include "cli/costs_file.h"
 #include "headrace/base/error.h"
-#include "headrace/base/file.h"
 #include "headrace/base/text.h"
-#include "headrace/plan/search/search.h"
+#include "headrace/plan/source.h"
 #include "headrace/schedule/costs.h"
 #include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/schedule.h"
@@ -29,11 +28,6 @@ bool is_known(const std::string& name) {
     if (generator.name == name) return true;
   }
   return false;
-}
-
-bool is_file(const std::string& name) {
-  if (is_known(name)) return false;
-  return name.find_first_of("/.") != std::string::npos || std::filesystem::exists(name);
 }
 
 std::vector<double> parse_numbers(const std::string& text, const std::string& what) {
@@ -143,11 +137,11 @@ std::vector<Schedule> cases_of(const CaseFlags& flags, const Costs& costs) {
   if (!flags.memory_limit.empty())
     options.memory_limit = parse_numbers(flags.memory_limit, "--memory-limit");
   for (const std::string& name : flags.names) {
-    if (is_file(name)) {
+    if (is_schedule_file(name)) {
       for (const CLI::Option* size : flags.sizes)
         check_usage(size->empty(), size->get_name(), " is decided by the file ", name,
                     "; leave it out");
-      cases.push_back(parse_csv(read_file(name), name));
+      cases.push_back(read_schedule(name));
       cases.back().sequence_splits = std::max(1, flags.sequence_splits);
       continue;
     }

@@ -18,7 +18,7 @@
 #include "headrace/base/file.h"
 #include "headrace/base/table.h"
 #include "headrace/base/text.h"
-#include "headrace/plan/search/search.h"
+#include "headrace/plan/source.h"
 #include "headrace/schedule/check/validate.h"
 #include "headrace/schedule/costs.h"
 #include "headrace/schedule/generators/generators.h"

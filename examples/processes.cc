@@ -33,9 +33,8 @@ void train(Transport& transport) {
                          .vocabulary = 17,
                          .tied = false,
                          .dropout = 0};
-  Pipeline pipeline(
-      make_layout({.model = gpt(config), .schedule = "1f1b", .ranks = transport.size()}), transport,
-      {.seed = 1});
+  const Plan plan = make_plan(gpt_layers(config), {.schedule = "1f1b", .ranks = transport.size()});
+  Pipeline pipeline(gpt(config), plan, transport, {.seed = 1});
   Optimizer optimizer(TrainConfig(), pipeline.to_update().values);
   const torch::Tensor sequence = torch::arange(kContext + 1).remainder(17);
   const torch::Tensor inputs = sequence.slice(0, 0, kContext).expand({kRows, kContext});

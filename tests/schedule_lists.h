@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "headrace/plan/search/search.h"
+#include "headrace/plan/source.h"
 #include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/schedule.h"
 

@@ -1,29 +1,14 @@
-// GPT-2's architecture (Radford et al., Language Models are Unsupervised Multitask Learners, 2019)
-// as a list of layers: "embedding", then "blocks.0.attention", "blocks.0.mlp", … and "head".
-//
-// Dropout applies to the embedding's output and to each half's branch before the residual addition.
+// GPT (plan/gpt_layers.h), with how each of its layers is built.
 #pragma once
 
 #include <vector>
 
 #include "headrace/model/layer.h"
+#include "headrace/plan/gpt_layers.h"
 
 namespace headrace {
 
-struct GptConfig {
-  int layers = 6;
-  int width = 192;
-  int heads = 6;
-  int context = 128;
-  int vocabulary = 256;
-  bool tied = true;  // the head's matrix is the embedding's
-  double dropout = 0;
-
-  bool operator==(const GptConfig&) const = default;
-};
-
-// Throws UsageError naming the setting where the sizes do not fit (width not a multiple of heads,
-// …).
+// Throws as gpt_layers() does.
 std::vector<LayerSpec> gpt(const GptConfig& config);
 
 }  // namespace headrace

@@ -1,19 +1,10 @@
 #include "headrace/model/layer.h"
 
-#include <cstdint>
-#include <set>
-#include <string>
 #include <vector>
 
 #include "headrace/base/keyed.h"
 
 namespace headrace {
-
-std::int64_t ParameterSpec::elements() const {
-  std::int64_t count = 1;
-  for (const std::int64_t size : shape) count *= size;
-  return count;
-}
 
 Tensors initial_weights(const std::vector<ParameterSpec>& parameters, const BuildOptions& options) {
   const torch::NoGradGuard no_grad;
@@ -30,13 +21,8 @@ Tensors initial_weights(const std::vector<ParameterSpec>& parameters, const Buil
   return weights;
 }
 
-std::int64_t parameter_count(const std::vector<LayerSpec>& model) {
-  std::int64_t count = 0;
-  std::set<std::string> seen;
-  for (const LayerSpec& layer : model)
-    for (const ParameterSpec& spec : layer.parameters)
-      if (seen.insert(spec.name).second) count += spec.elements();
-  return count;
+std::vector<LayerInfo> layers_of(const std::vector<LayerSpec>& model) {
+  return {model.begin(), model.end()};
 }
 
 }  // namespace headrace

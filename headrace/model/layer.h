@@ -23,18 +23,10 @@
 #include <torch/torch.h>
 
 #include "headrace/model/weight_gradients.h"
+#include "headrace/plan/layers.h"
 #include "headrace/tensor/tensors.h"
 
 namespace headrace {
-
-struct ParameterSpec {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  double mean = 0;       // of the normal distribution it starts from
-  double deviation = 0;  // 0: starts as the constant `mean`
-
-  std::int64_t elements() const;
-};
 
 // What a forward is told of the step, the same for all layers.
 struct Context {
@@ -92,36 +84,12 @@ struct BuildOptions {
 // the CPU.
 Tensors initial_weights(const std::vector<ParameterSpec>& parameters, const BuildOptions& options);
 
-// Estimates for one sequence, forward only.
-struct LayerCost {
-  double flops = 0;           // of matrix products; a backward costs twice this
-  double moved_bytes = 0;     // read and written by all that is no matrix product
-  double boundary_bytes = 0;  // of the output
-
-  // What a stage is balanced by: matrix products and memory traffic in one unit, at the 10
-  // operations a byte that a CPU core and a GPU alike take within a factor of two.
-  double weight() const { return flops + 10 * moved_bytes; }
-};
-
-// Numbers that one sequence makes a layer hold.
-struct LayerMemory {
-  double floats = 0;          // from forward to backward in fp32, the input among them
-  double products = 0;        // and in the type of matrix products
-  double working = 0;         // besides, at most, while its forward or backward runs
-  double copies = 0;          // and where the type of the products is not fp32
-  bool is_attention = false;  // Recompute::Attention leaves only the input
-};
-
-struct LayerSpec {
-  std::string name;
-  int block = -1;  // the transformer block it is part of; -1: embedding or head
-  std::vector<ParameterSpec> parameters;
-  LayerCost cost;
-  LayerMemory memory;
+// A layer's description, and how to build it.
+struct LayerSpec : LayerInfo {
   std::function<std::unique_ptr<Layer>()> build;
 };
 
-// Of the whole model; a shared parameter counts once.
-std::int64_t parameter_count(const std::vector<LayerSpec>& model);
+// The descriptions alone.
+std::vector<LayerInfo> layers_of(const std::vector<LayerSpec>& model);
 
 }  // namespace headrace

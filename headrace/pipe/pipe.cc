@@ -16,7 +16,7 @@
 #include "headrace/pipe/operation.h"
 #include "headrace/pipe/schedules.h"
 #include "headrace/pipe/stages.h"
-#include "headrace/plan/search/search.h"
+#include "headrace/plan/source.h"
 #include "headrace/runtime/executor.h"
 #include "headrace/runtime/stage.h"
 #include "headrace/schedule/generators/generators.h"

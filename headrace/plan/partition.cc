@@ -54,7 +54,7 @@ std::vector<int> by_balance(const std::vector<LayerItem>& layers,
   const std::string written = [&] {
     std::vector<std::string> numbers;
     for (const int count : balance) numbers.push_back(std::to_string(count));
-    return "pipeline.balance [" + join_text(numbers, ", ") + "]";
+    return "balance [" + join_text(numbers, ", ") + "]";
   }();
   check_usage(static_cast<int>(balance.size()) == stages, written, " has ", balance.size(),
               " numbers but there are ", stages, " stages");
@@ -90,7 +90,7 @@ std::vector<int> by_balance(const std::vector<LayerItem>& layers,
 std::vector<int> by_split(const std::vector<LayerItem>& layers,
                           int stages,
                           const std::vector<std::string>& split) {
-  check_usage(static_cast<int>(split.size()) == stages - 1, "pipeline.split names ", split.size(),
+  check_usage(static_cast<int>(split.size()) == stages - 1, "split names ", split.size(),
               " layers; it must name the first layer of each of the ", stages - 1, " later stages");
   std::vector<std::string> names;
   for (const LayerItem& layer : layers) names.push_back(layer.name);
@@ -99,14 +99,14 @@ std::vector<int> by_split(const std::vector<LayerItem>& layers,
     const auto at = std::find(names.begin(), names.end(), name);
     if (at == names.end()) {
       const std::string near = nearest(name, names);
-      check_usage(false, "pipeline.split names '", name, "', which is no layer of the model",
+      check_usage(false, "split names '", name, "', which is no layer of the model",
                   near.empty() ? "; layers are embedding, blocks.N.attention, blocks.N.mlp and head"
                                : "; did you mean '" + near + "'?");
     }
     const int start = static_cast<int>(at - names.begin());
-    check_usage(start != starts.back(), "pipeline.split repeats ", name,
+    check_usage(start != starts.back(), "split repeats ", name,
                 start == 0 ? ", where stage 0 begins anyway" : "");
-    check_usage(start > starts.back(), "pipeline.split names ", name, " after ",
+    check_usage(start > starts.back(), "split names ", name, " after ",
                 names[static_cast<std::size_t>(starts.back())], ", which comes later in the model");
     starts.push_back(start);
   }
@@ -127,7 +127,7 @@ std::vector<int> partition(const std::vector<LayerItem>& layers,
   check_usage(stages >= 1, "there must be at least 1 stage, not ", stages);
   require_layers(layers.size(), stages);
   check_usage(wish.balance.empty() || wish.split.empty(),
-              "pipeline.balance and pipeline.split are both given; use one");
+              "balance and split are both given; use one");
   if (!wish.balance.empty()) return by_balance(layers, stages, wish.balance);
   if (!wish.split.empty()) return by_split(layers, stages, wish.split);
   return least_maximum(layers, stages);

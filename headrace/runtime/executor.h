@@ -18,6 +18,7 @@
 #include <tuple>
 #include <vector>
 
+#include "headrace/plan/plan.h"
 #include "headrace/runtime/ends.h"
 #include "headrace/runtime/stage.h"
 #include "headrace/schedule/schedule.h"
@@ -25,11 +26,6 @@
 #include "headrace/transport/transport.h"
 
 namespace headrace {
-
-enum class Pass : std::uint8_t {
-  Train,
-  Evaluate  // forwards alone: nothing is saved, nothing drawn
-};
 
 // Of asynchronous schedules.
 struct Updates {

@@ -44,14 +44,14 @@ bool Ownership::any_shared() const {
   return std::ranges::any_of(parameters, [](const Parameter& p) { return p.owners.size() > 1; });
 }
 
-Ownership ownership_of(const Layout& layout) {
+Ownership ownership_of(const Plan& plan) {
   Ownership result;
   std::map<std::string, std::size_t> place_of;
   std::vector<std::vector<int>> stages;  // of each parameter's owners
-  for (std::size_t layer = 0; layer < layout.model.size(); ++layer) {
-    const int stage = layout.stage_of(static_cast<int>(layer));
-    const auto& replicas = layout.placement.owners[static_cast<std::size_t>(stage)];
-    for (const ParameterSpec& spec : layout.model[layer].parameters) {
+  for (std::size_t layer = 0; layer < plan.layers.size(); ++layer) {
+    const int stage = plan.stage_of(static_cast<int>(layer));
+    const auto& replicas = plan.placement.owners[static_cast<std::size_t>(stage)];
+    for (const ParameterSpec& spec : plan.layers[layer].parameters) {
       const auto [found, is_new] = place_of.emplace(spec.name, result.parameters.size());
       if (is_new) {
         result.parameters.push_back({spec.name, spec.shape, {}, 0});

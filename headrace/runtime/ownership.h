@@ -1,7 +1,7 @@
 // Which ranks own which parameters of the model, and which of them is a parameter's home: plain data,
 // the same on every rank.
 //
-//   const Ownership ownership = ownership_of(layout);
+//   const Ownership ownership = ownership_of(plan);
 //   ownership.at_home(2);    // what rank 2 sums up, updates where the state is sharded, and saves
 //
 // A parameter may have several owners: it stands in several layers (tied embeddings), or its stage
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "headrace/runtime/layout.h"
+#include "headrace/plan/plan.h"
 
 namespace headrace {
 
@@ -46,6 +46,6 @@ struct Ownership {
   bool any_shared() const;  // by several owners
 };
 
-Ownership ownership_of(const Layout& layout);
+Ownership ownership_of(const Plan& plan);
 
 }  // namespace headrace

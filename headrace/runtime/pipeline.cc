@@ -56,20 +56,23 @@ class LossEnds : public Ends {
 
 }  // namespace
 
-Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& options)
-    : layout_(std::move(layout)),
+Pipeline::Pipeline(const std::vector<LayerSpec>& model,
+                   Plan plan,
+                   Transport& transport,
+                   const PipelineOptions& options)
+    : plan_(std::move(plan)),
       transport_(transport),
       options_(options),
-      ownership_(ownership_of(layout_)) {
-  check(transport.size() == layout_.placement.ranks, "the schedule is for ",
-        layout_.placement.ranks, " ranks, but there are ", transport.size());
+      ownership_(ownership_of(plan_)) {
+  check(transport.size() == plan_.placement.ranks, "the schedule is for ", plan_.placement.ranks,
+        " ranks, but there are ", transport.size());
   std::vector<Stage*> stages;
-  const std::vector<int> mine = layout_.placement.stages_of(transport.rank());
+  const std::vector<int> mine = plan_.placement.stages_of(transport.rank());
   for (const int s : mine) {
     std::vector<std::unique_ptr<Layer>> layers;
     LayersWeights weights;
-    for (int i = layout_.starts[static_cast<std::size_t>(s)]; i < layout_.end(s); ++i) {
-      const LayerSpec& spec = layout_.model[static_cast<std::size_t>(i)];
+    for (int i = plan_.starts[static_cast<std::size_t>(s)]; i < plan_.end(s); ++i) {
+      const LayerSpec& spec = model[static_cast<std::size_t>(i)];
       try {
         weights.push_back(
             initial_weights(spec.parameters, {.seed = options.seed, .device = options.device}));
@@ -80,17 +83,17 @@ Pipeline::Pipeline(Layout layout, Transport& transport, const PipelineOptions& o
       }
     }
     stages_.push_back(std::make_unique<Stage>(s, std::move(layers), std::move(weights),
-                                              layout_.recompute[static_cast<std::size_t>(s)]));
+                                              plan_.recompute[static_cast<std::size_t>(s)]));
     stages.push_back(stages_.back().get());
   }
-  weights_ = std::make_unique<Weights>(layout_, ownership_, transport.rank(), stages);
+  weights_ = std::make_unique<Weights>(plan_, ownership_, transport.rank(), stages);
   gradients_ = std::make_unique<Gradients>(transport, ownership_, *weights_, mine, options.sharded);
-  executor_ = std::make_unique<Executor>(transport, layout_.placement, stages);
+  executor_ = std::make_unique<Executor>(transport, plan_.placement, stages);
 }
 
-const Schedule& Pipeline::schedule(int microbatches, bool training) {
-  const auto [found, is_new] = schedules_.try_emplace({microbatches, training});
-  if (is_new) found->second = lowered_schedule(layout_, microbatches, training);
+const Schedule& Pipeline::schedule(int microbatches, Pass pass) {
+  const auto [found, is_new] = schedules_.try_emplace({microbatches, pass});
+  if (is_new) found->second = schedule_of(plan_, microbatches, pass);
   return found->second;
 }
 
@@ -146,39 +149,40 @@ std::map<int, double> Pipeline::run_asynchronous(const StepInput& input,
   check(policy.backward_scale == 1 && !policy.may_overflow,
         "an asynchronous schedule has no step to leave out where fp16 overflows; train in bf16");
   check(policy.clip == 0, "an asynchronous schedule has no norm of all gradients to clip by");
-  const UpdatePlan plan(schedule, transport_.rank());
+  const UpdatePlan order(schedule, transport_.rank());
   std::map<int, double> normalisers;
-  for (const auto& [update, microbatches] : plan.updates())
+  for (const auto& [update, microbatches] : order.updates())
     normalisers[update] = policy.normaliser_of_update(microbatches);
 
   std::map<int, int> made;  // updates, by stage
-  const Updates updates{.version = [&](int stage, int m) { return plan.version(stage, m); },
+  const Updates updates{.version = [&](int stage, int m) { return order.version(stage, m); },
                         .update =
                             [&](int index) {
                               Stage& stage = **std::ranges::find(
                                   stages_, index, [](const auto& s) { return s->index(); });
-                              stage.next_version(plan.keeps(index, made[index]++));
+                              stage.next_version(order.keeps(index, made[index]++));
                               policy.update(index);
                               for (const std::size_t i : weights_->of_stage(index))
                                 weights_->gradients(i).front().zero_();
                             }};
   RunOptions options = options_of(input, Pass::Train);
-  options.normaliser = [&](int m) { return normalisers.at(plan.update_of(m)); };
+  options.normaliser = [&](int m) { return normalisers.at(order.update_of(m)); };
   options.updates = &updates;
   for (const auto& stage : stages_) stage->weights().begin_versions();
   LossEnds ends(input);
   executor_->run(schedule, options, ends);
   std::map<int, double> losses = ends.losses();
-  for (auto& [microbatch, loss] : losses) loss /= static_cast<double>(plan.updates().size());
+  for (auto& [microbatch, loss] : losses) loss /= static_cast<double>(order.updates().size());
   return losses;
 }
 
 StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
   gradients_->zero();
-  const Schedule& plan = schedule(input.microbatches, true);
-  const bool asynchronous = is_asynchronous(plan);
-  const std::map<int, double> losses =
-      asynchronous ? run_asynchronous(input, policy, plan) : run(input, policy, plan);
+  const Schedule& schedule_of_step = schedule(input.microbatches, Pass::Train);
+  const bool asynchronous = is_asynchronous(schedule_of_step);
+  const std::map<int, double> losses = asynchronous
+                                           ? run_asynchronous(input, policy, schedule_of_step)
+                                           : run(input, policy, schedule_of_step);
   StepResult result;
   if (!asynchronous) {
     result.reduce_start = transport_.clock();
@@ -240,7 +244,8 @@ StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
 
 Evaluation Pipeline::evaluate(const StepInput& input) {
   LossEnds ends(input);
-  executor_->run(schedule(input.microbatches, false), options_of(input, Pass::Evaluate), ends);
+  executor_->run(schedule(input.microbatches, Pass::Evaluate), options_of(input, Pass::Evaluate),
+                 ends);
   const std::size_t numbers = 1 + metrics().size();
   std::vector<double> mine;
   for (const auto& [microbatch, outputs] : ends.outputs()) {

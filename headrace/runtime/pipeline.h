@@ -1,7 +1,7 @@
 // One rank's share of a pipeline: its stages, their gradients, and the steps they do together with
 // the other ranks.
 //
-//   Pipeline pipeline(layout, transport, {.seed = 1});
+//   Pipeline pipeline(plan, transport, {.seed = 1});
 //   StepResult result = pipeline.train({.step = 0, .microbatches = 8, .inputs = …, .targets = …},
 //                                      {.normaliser = 1.0 / tokens, .clip = 1});
 //   // every gradient is summed and clipped; the caller changes pipeline.to_update()
@@ -18,9 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "headrace/plan/plan.h"
 #include "headrace/runtime/executor.h"
 #include "headrace/runtime/gradients.h"
-#include "headrace/runtime/layout.h"
 #include "headrace/runtime/ownership.h"
 #include "headrace/runtime/weights.h"
 
@@ -81,7 +81,10 @@ struct PipelineOptions {
 
 class Pipeline {
  public:
-  Pipeline(Layout layout, Transport& transport, const PipelineOptions& options);
+  Pipeline(const std::vector<LayerSpec>& model,
+           Plan plan,
+           Transport& transport,
+           const PipelineOptions& options);
 
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
   // asynchronous schedule makes itself, through policy.update, many times. Throws Error on every
@@ -96,7 +99,7 @@ class Pipeline {
   // Of asynchronous schedules, in policy.update: those of a stage.
   ToUpdate to_update(int stage) const;
 
-  const Layout& layout() const { return layout_; }
+  const Plan& plan() const { return plan_; }
   const Ownership& ownership() const { return ownership_; }
   Weights& weights() { return *weights_; }
   Gradients& gradients() { return *gradients_; }
@@ -105,7 +108,7 @@ class Pipeline {
   const std::vector<Event>& events() const { return executor_->events(); }
 
  private:
-  const Schedule& schedule(int microbatches, bool training);
+  const Schedule& schedule(int microbatches, Pass pass);
   RunOptions options_of(const StepInput& input, Pass pass) const;
   // Loss by microbatch, of those whose last stage is on this rank.
   std::map<int, double> run(const StepInput& input,
@@ -115,7 +118,7 @@ class Pipeline {
                                          const StepPolicy& policy,
                                          const Schedule& schedule);
 
-  Layout layout_;
+  Plan plan_;
   Transport& transport_;
   PipelineOptions options_;
   const Ownership ownership_;
@@ -123,7 +126,7 @@ class Pipeline {
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Executor> executor_;
-  std::map<std::pair<int, bool>, Schedule> schedules_;  // by microbatches and training
+  std::map<std::pair<int, Pass>, Schedule> schedules_;  // by microbatches
 };
 
 }  // namespace headrace

@@ -30,17 +30,11 @@
 #include <torch/torch.h>
 
 #include "headrace/model/layer.h"
+#include "headrace/plan/recompute.h"
 #include "headrace/runtime/beginning.h"
 #include "headrace/runtime/stage_weights.h"
 
 namespace headrace {
-
-// What a stage does not keep from a forward but computes again for its backward.
-enum class Recompute : std::uint8_t {
-  None,
-  Attention,  // the attention halves' branches (halves.h); of a model without them nothing
-  All         // the whole stage
-};
 
 class Stage {
  public:

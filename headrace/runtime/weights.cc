@@ -5,7 +5,7 @@
 
 namespace headrace {
 
-Weights::Weights(const Layout& layout,
+Weights::Weights(const Plan& plan,
                  const Ownership& ownership,
                  int rank,
                  const std::vector<Stage*>& stages) {
@@ -14,9 +14,9 @@ Weights::Weights(const Layout& layout,
   const torch::NoGradGuard no_grad;
   for (Stage* stage : stages) {
     const auto first =
-        static_cast<std::size_t>(layout.starts[static_cast<std::size_t>(stage->index())]);
+        static_cast<std::size_t>(plan.starts[static_cast<std::size_t>(stage->index())]);
     for (std::size_t layer = 0; layer < stage->weights().newest().size(); ++layer) {
-      const std::vector<ParameterSpec>& parameters = layout.model[first + layer].parameters;
+      const std::vector<ParameterSpec>& parameters = plan.layers[first + layer].parameters;
       for (std::size_t at = 0; at < parameters.size(); ++at) {
         const auto entry = std::ranges::find(entries_, parameters[at].name, &Entry::name);
         assert(entry != entries_.end());

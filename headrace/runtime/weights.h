@@ -21,7 +21,7 @@ class Weights {
  public:
   // `stages`, the rank's, must outlive this. Owners of one parameter get one storage, and every
   // leaf a zero gradient to add to.
-  Weights(const Layout& layout,
+  Weights(const Plan& plan,
           const Ownership& ownership,
           int rank,
           const std::vector<Stage*>& stages);

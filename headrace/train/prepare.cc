@@ -9,6 +9,7 @@
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
 #include "headrace/data/microbatches.h"
+#include "headrace/model/gpt.h"
 #include "headrace/model/hugging_face/gpt2.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/resume.h"
@@ -57,9 +58,9 @@ void require_same_data(const Resumed& from, const TokenFile& file) {
 }
 
 // What `auto` has found: a whole number for each schedule of the run, short and good enough.
-std::string searched_order(const Layout& layout, int fewest_microbatches) {
-  return cat("order ", keyed(0, to_csv(layout.found->schedule)), " ",
-             keyed(0, to_csv(lowered_schedule(layout, fewest_microbatches, true))),
+std::string searched_order(const Plan& plan, int fewest_microbatches) {
+  return cat("order ", keyed(0, to_csv(plan.found->schedule)), " ",
+             keyed(0, to_csv(training_schedule(plan, fewest_microbatches))),
              ", found by pipeline.schedule 'auto'");
 }
 
@@ -79,11 +80,11 @@ Prepared prepare(const Config& config,
   Prepared run;
   run.naming = gpt2_naming(config.model.gpt);
   run.checkpoints = agree_on_directory(config, transport);
-  const Layout layout = layout_of(config);
+  const Plan plan = plan_of(config);
   std::optional<Resumed> from;
   Start start;
   if (config.resume) {
-    from = read_newest(config, layout, run.naming, transport, say);
+    from = read_newest(config, plan, run.naming, transport, say);
     start = {from->snapshot.step, from->snapshot.samples};
   }
   run.samples = std::make_unique<Samples>(config, start);
@@ -93,20 +94,20 @@ Prepared prepare(const Config& config,
   // An epoch's last, smaller batch may be too small for the schedule: found now, not at the end
   // of the epoch.
   const int fewest = microbatch_count(run.samples->fewest_rows(), config.train.microbatch);
-  lowered_schedule(layout, fewest, true);
+  training_schedule(plan, fewest);
   require_agreement(transport, "data", run.samples->fingerprint());
   require_agreement(transport, "configurations", to_toml(config));
-  if (layout.found) require_agreement(transport, "schedules", searched_order(layout, fewest));
+  if (plan.found) require_agreement(transport, "schedules", searched_order(plan, fewest));
   run.trainer =
       std::make_unique<Trainer>(TrainerOptions{.train = config.train,
                                                .shard_optimizer = config.pipeline.shard_optimizer,
                                                .steps = run.samples->steps()},
-                                layout, transport);
+                                gpt(config.model.gpt), plan, transport);
   if (from) {
     run.trainer->restore(from->snapshot);
     run.origin = cat(from->folder.string(), ", after step ", start.step);
   } else if (!config.model.from.empty()) {
-    run.trainer->set_weights(read_initial_weights(config, layout, run.naming, transport.rank()));
+    run.trainer->set_weights(read_initial_weights(config, plan, run.naming, transport.rank()));
     run.origin = cat("weights of ", config.model.from);
   }
   return run;

@@ -15,14 +15,14 @@ Report::Report(const Config& config, Transport& transport, Console* console)
     : config_(config), transport_(transport), console_(console) {}
 
 void Report::opening(const Prepared& run) {
-  const Layout& layout = run.trainer->pipeline().layout();
+  const Plan& plan = run.trainer->pipeline().plan();
   if (transport_.rank() == 0 && !config_.run_dir.empty())
     folder_.emplace(config_, run.trainer->steps_done());
-  say(opening_text(config_, layout, *run.samples));
+  say(opening_text(config_, plan, *run.samples));
   if (!run.origin.empty())
     say(cat(config_.resume ? "# resumed: " : "# begins with the ", run.origin));
   if (folder_) say("# run folder: " + folder_->path().string());
-  if (folder_ && layout.found) folder_->write("schedule.csv", to_csv(layout.found->schedule));
+  if (folder_ && plan.found) folder_->write("schedule.csv", to_csv(plan.found->schedule));
 }
 
 void Report::step(const TrainerStep& step, double seconds, double loss_scale) {
@@ -48,16 +48,16 @@ void Report::say(std::string text) {
 }
 
 void Report::closing(const Prepared& run, bool stopped) {
-  const Layout& layout = run.trainer->pipeline().layout();
+  const Plan& plan = run.trainer->pipeline().plan();
   const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
   if (config_.timeline) {
-    const Timeline timeline = gather_timeline(transport_, events_, layout.schedule);
+    const Timeline timeline = gather_timeline(transport_, events_, plan.source.name);
     if (folder_) folder_->write("timeline.json", chrome_trace(timeline));
     say(cat("# timeline: of the last step; the ranks' clocks agree to within ",
             fixed_text(1e6 * timeline.clock_error, 1), " µs"));
   }
   if (console_ != nullptr) console_->finish();
-  say(closing_table(config_, layout, times));
+  say(closing_table(config_, plan, times));
   if (stopped)
     say(cat("stopped as asked, after step ", run.trainer->steps_done(), " of ",
             run.samples->steps()));

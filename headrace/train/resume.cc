@@ -90,8 +90,8 @@ struct Wanted {
 };
 
 // What a rank needs of a checkpoint.
-Wanted wanted_by(const Config& config, const Layout& layout, int rank) {
-  const Ownership ownership = ownership_of(layout);
+Wanted wanted_by(const Config& config, const Plan& plan, int rank) {
+  const Ownership ownership = ownership_of(plan);
   Wanted wanted;
   for (const std::size_t order : ownership.owned_by(rank)) {
     const Ownership::Parameter& parameter = ownership.parameters[order];
@@ -177,7 +177,7 @@ void require_same_model(const Config& config) {
 }
 
 Resumed read_newest(const Config& config,
-                    const Layout& layout,
+                    const Plan& plan,
                     const Naming& naming,
                     Transport& transport,
                     const std::function<void(const std::string&)>& say) {
@@ -191,7 +191,7 @@ Resumed read_newest(const Config& config,
         say(cat("# passed over: ", found.path.string(), ": ", found.why));
     }
   }
-  const Wanted wanted = wanted_by(config, layout, transport.rank());
+  const Wanted wanted = wanted_by(config, plan, transport.rank());
   std::string all_reasons;
   for (const std::string& folder : lines_of(all_gather_text(transport, mine, kCheckpoint)[0])) {
     Snapshot share;
@@ -213,10 +213,10 @@ Resumed read_newest(const Config& config,
 }
 
 NamedTensors read_initial_weights(const Config& config,
-                                  const Layout& layout,
+                                  const Plan& plan,
                                   const Naming& naming,
                                   int rank) {
-  const Ownership ownership = ownership_of(layout);
+  const Ownership ownership = ownership_of(plan);
   std::vector<std::string> names;
   for (const std::size_t order : ownership.owned_by(rank))
     names.push_back(ownership.parameters[order].name);

@@ -3,7 +3,7 @@
 //   Config config = resumed_config("runs/one", {"pipeline.ranks=3"});
 //   resolve(config);
 //   require_resumable(config);                              // before any process starts
-//   Resumed from = read_newest(config, layout, naming, transport, say);
+//   Resumed from = read_newest(config, plan, naming, transport, say);
 //   trainer.restore(from.snapshot);
 #pragma once
 
@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "headrace/checkpoint/snapshot.h"
-#include "headrace/runtime/layout.h"
+#include "headrace/plan/plan.h"
 #include "headrace/tensor/naming.h"
 #include "headrace/train/config/config.h"
 #include "headrace/transport/transport.h"
@@ -43,14 +43,14 @@ struct Resumed {
 // The newest checkpoint that all ranks can read, the same on all. `say` is called on rank 0 for each
 // that was passed over, with the reason. Throws Error where none can be read.
 Resumed read_newest(const Config& config,
-                    const Layout& layout,
+                    const Plan& plan,
                     const Naming& naming,
                     Transport& transport,
                     const std::function<void(const std::string&)>& say);
 
 // This rank's, of model.from.
 NamedTensors read_initial_weights(const Config& config,
-                                  const Layout& layout,
+                                  const Plan& plan,
                                   const Naming& naming,
                                   int rank);
 

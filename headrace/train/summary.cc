@@ -13,29 +13,30 @@
 
 #include "headrace/base/table.h"
 #include "headrace/base/text.h"
-#include "headrace/runtime/predict_memory.h"
+#include "headrace/plan/memory.h"
 #include "headrace/schedule/versions.h"
+#include "headrace/train/trainable.h"
 
 namespace headrace {
 namespace {
 
 // "embedding … blocks.2.attention"
-std::string layer_range(const Layout& layout, int stage) {
+std::string layer_range(const Plan& plan, int stage) {
   const auto& first =
-      layout.model[static_cast<std::size_t>(layout.starts[static_cast<std::size_t>(stage)])];
-  const auto& last = layout.model[static_cast<std::size_t>(layout.end(stage)) - 1];
+      plan.layers[static_cast<std::size_t>(plan.starts[static_cast<std::size_t>(stage)])];
+  const auto& last = plan.layers[static_cast<std::size_t>(plan.end(stage)) - 1];
   return first.name == last.name ? first.name : first.name + " … " + last.name;
 }
 
 // A shared parameter counts on the first stage that holds it, so that the column adds up to the
 // model.
-std::vector<std::int64_t> stage_parameters(const Layout& layout) {
+std::vector<std::int64_t> stage_parameters(const Plan& plan) {
   std::vector<std::int64_t> counts;
   std::set<std::string> seen;
-  for (int s = 0; s < layout.stages(); ++s) {
+  for (int s = 0; s < plan.stages(); ++s) {
     counts.push_back(0);
-    for (int i = layout.starts[static_cast<std::size_t>(s)]; i < layout.end(s); ++i)
-      for (const ParameterSpec& spec : layout.model[static_cast<std::size_t>(i)].parameters)
+    for (int i = plan.starts[static_cast<std::size_t>(s)]; i < plan.end(s); ++i)
+      for (const ParameterSpec& spec : plan.layers[static_cast<std::size_t>(i)].parameters)
         if (seen.insert(spec.name).second) counts.back() += spec.elements();
   }
   return counts;
@@ -48,12 +49,12 @@ const char* recompute_text(Recompute recompute) {
 }
 
 // Of an asynchronous schedule: what its weight versions take.
-std::string versions_text(const Layout& layout, int microbatches) {
-  const Schedule schedule = lowered_schedule(layout, microbatches, true);
+std::string versions_text(const Plan& plan, int microbatches) {
+  const Schedule schedule = training_schedule(plan, microbatches);
   if (!is_asynchronous(schedule)) return "";
   std::string text;
   const std::vector<StageVersions> stages = weight_versions(schedule);
-  const std::vector<std::int64_t> parameters = stage_parameters(layout);
+  const std::vector<std::int64_t> parameters = stage_parameters(plan);
   for (std::size_t s = 0; s < stages.size(); ++s) {
     const auto bytes = static_cast<double>(parameters[s]) * 4 * stages[s].stored;
     text += cat("# asynchronous: stage ", s, " keeps up to ", stages[s].stored,
@@ -63,9 +64,9 @@ std::string versions_text(const Layout& layout, int microbatches) {
 }
 
 // Of `auto`: what the search is compared with, as nobody has measured anything yet.
-std::string found_text(const Layout& layout) {
-  if (!layout.found) return "";
-  const Found& found = *layout.found;
+std::string found_text(const Plan& plan) {
+  if (!plan.found) return "";
+  const Found& found = *plan.found;
   std::string text = "# schedule auto: the best found by the layers' estimated costs";
   if (!found.fixed.empty())
     text +=
@@ -76,7 +77,7 @@ std::string found_text(const Layout& layout) {
 
 }  // namespace
 
-std::vector<double> predicted_memory(const Config& config, const Layout& layout) {
+std::vector<double> predicted_memory(const Config& config, const Plan& plan) {
   const TrainConfig& train = config.train;
   MemoryOptions options;
   options.rows = static_cast<double>(train.microbatch);
@@ -85,38 +86,38 @@ std::vector<double> predicted_memory(const Config& config, const Layout& layout)
   options.sharded = config.pipeline.shard_optimizer;
   constexpr double kIdBytes = 8;  // of a token, and of its target
   options.batch_bytes = 2 * kIdBytes * static_cast<double>(train.batch * config.model.gpt.context);
-  return predict_memory(
-      layout, lowered_schedule(layout, static_cast<int>(train.microbatches), true), options);
+  return predict_memory(plan, training_schedule(plan, static_cast<int>(train.microbatches)),
+                        options);
 }
 
-double flops_per_token(const Layout& layout, int context) {
+double flops_per_token(const Plan& plan, int context) {
   double forward = 0;
-  for (const LayerSpec& layer : layout.model) forward += layer.cost.flops;
+  for (const LayerInfo& layer : plan.layers) forward += layer.cost.flops;
   return 3 * forward / context;  // a backward takes twice a forward
 }
 
-std::string opening_text(const Config& config, const Layout& layout, const Samples& samples) {
+std::string opening_text(const Config& config, const Plan& plan, const Samples& samples) {
   const TrainConfig& train = config.train;
   std::ostringstream text;
   text << "# headrace " << HEADRACE_VERSION << ", libtorch " << TORCH_VERSION
-       << "\n# pipeline: " << layout.placement.ranks << " ranks × " << config.pipeline.threads
-       << " threads, schedule " << layout.schedule << ", " << train.microbatches
+       << "\n# pipeline: " << plan.placement.ranks << " ranks × " << config.pipeline.threads
+       << " threads, schedule " << plan.source.name << ", " << train.microbatches
        << " microbatches of " << train.microbatch << " sequences of " << config.model.gpt.context
        << " tokens: " << count_text(train.batch * config.model.gpt.context)
        << " tokens a step\n# data: " << samples.file().path().string() << ", "
        << samples.fingerprint() << "; " << count_text(samples.training_samples())
        << " sequences for training, " << count_text(samples.evaluation_samples())
-       << " an evaluation\n# model: " << count_text(parameter_count(layout.model))
-       << " parameters, " << fixed_text(flops_per_token(layout, config.model.gpt.context) / 1e6, 1)
+       << " an evaluation\n# model: " << count_text(parameter_count(plan.layers)) << " parameters, "
+       << fixed_text(flops_per_token(plan, config.model.gpt.context) / 1e6, 1)
        << " MFLOP a token\n# training: " << count_text(samples.steps()) << " steps of "
        << train.optimizer << ", learning rate " << train.learning_rate << ", seed " << train.seed
        << ", " << train.precision << "\n";
-  if (layout.placement.ranks > train.microbatches) {
+  if (plan.placement.ranks > train.microbatches) {
     text << "# note: fewer microbatches (" << train.microbatches << ") than ranks ("
-         << layout.placement.ranks
+         << plan.placement.ranks
          << ") leave ranks idle; raise train.microbatches if memory allows\n";
   }
-  text << found_text(layout) << versions_text(layout, static_cast<int>(train.microbatches));
+  text << found_text(plan) << versions_text(plan, static_cast<int>(train.microbatches));
   Table table({{"stage"},
                {"rank"},
                {"layers"},
@@ -124,14 +125,14 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
                {"share %", 1},
                {"recompute"},
                {"predicted memory"}});
-  const std::vector<double> predicted = predicted_memory(config, layout);
-  const std::vector<std::int64_t> parameters = stage_parameters(layout);
-  for (int s = 0; s < layout.stages(); ++s) {
+  const std::vector<double> predicted = predicted_memory(config, plan);
+  const std::vector<std::int64_t> parameters = stage_parameters(plan);
+  for (int s = 0; s < plan.stages(); ++s) {
     const auto at = static_cast<std::size_t>(s);
-    const std::vector<int>& owners = layout.placement.owners[at];
+    const std::vector<int>& owners = plan.placement.owners[at];
     table.add({std::int64_t{s}, std::vector<double>(owners.begin(), owners.end()),
-               layer_range(layout, s), parameters[at], 100 * layout.share[at],
-               recompute_text(layout.recompute[at]),
+               layer_range(plan, s), parameters[at], 100 * plan.share[at],
+               recompute_text(plan.recompute[at]),
                bytes_text(predicted[static_cast<std::size_t>(owners.front())])});
   }
   text << table.print(Format::Text);
@@ -139,7 +140,7 @@ std::string opening_text(const Config& config, const Layout& layout, const Sampl
 }
 
 std::string closing_table(const Config& config,
-                          const Layout& layout,
+                          const Plan& plan,
                           const std::vector<StageSeconds>& times) {
   Table table({{"stage"},
                {"rank"},
@@ -154,14 +155,14 @@ std::string closing_table(const Config& config,
                {"bubble %", 1},
                {"peak memory"},
                {"predicted"}});
-  const std::vector<double> predicted = predicted_memory(config, layout);
-  const std::vector<std::int64_t> parameters = stage_parameters(layout);
+  const std::vector<double> predicted = predicted_memory(config, plan);
+  const std::vector<std::int64_t> parameters = stage_parameters(plan);
   // A rank's bubble is one for all of its stages: it computes for one at a time.
   std::map<int, double> compute_of_rank;
   for (const StageSeconds& t : times) compute_of_rank[t.rank] += t.forward + t.backward;
   for (const StageSeconds& t : times) {
     const double bubble = t.makespan > 0 ? 1 - compute_of_rank.at(t.rank) / t.makespan : 0;
-    table.add({std::int64_t{t.stage}, std::int64_t{t.rank}, layer_range(layout, t.stage),
+    table.add({std::int64_t{t.stage}, std::int64_t{t.rank}, layer_range(plan, t.stage),
                parameters[static_cast<std::size_t>(t.stage)], t.forward, t.backward, t.transfer,
                t.waiting, t.reduce, t.update, 100 * std::max(0.0, bubble),
                bytes_text(static_cast<double>(t.peak_memory)),

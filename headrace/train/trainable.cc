@@ -8,39 +8,51 @@
 #include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
-#include "headrace/runtime/predict_memory.h"
+#include "headrace/plan/gpt_layers.h"
+#include "headrace/plan/memory.h"
 #include "headrace/schedule/schedule.h"
+#include "headrace/train/config/naming.h"
 #include "headrace/train/resume.h"
 #include "headrace/train/summary.h"
 
 namespace headrace {
 
-Layout layout_of(const Config& config) {
-  return make_layout({.model = gpt(config.model.gpt),
-                      .schedule = config.pipeline.schedule,
-                      .microbatches = static_cast<int>(config.train.microbatches),
-                      .ranks = config.pipeline.ranks,
-                      .stages_per_rank = config.pipeline.stages_per_rank,
-                      .replicas = config.pipeline.replicas,
-                      .wish = {config.pipeline.balance, config.pipeline.split},
-                      .recompute = config.pipeline.recompute});
+Plan plan_of(const Config& config) {
+  const std::vector<LayerInfo> layers =
+      naming_settings("model", [&] { return gpt_layers(config.model.gpt); });
+  const PipelineConfig& pipeline = config.pipeline;
+  const PlanWish wish = {.schedule = pipeline.schedule,
+                         .microbatches = static_cast<int>(config.train.microbatches),
+                         .ranks = pipeline.ranks,
+                         .stages_per_rank = pipeline.stages_per_rank,
+                         .replicas = pipeline.replicas,
+                         .cut = {pipeline.balance, pipeline.split},
+                         .recompute = pipeline.recompute};
+  return naming_settings("pipeline", [&] { return make_plan(layers, wish); });
+}
+
+Schedule training_schedule(const Plan& plan, int microbatches) {
+  const int only = plan.source.file ? plan.source.file->microbatches : microbatches;
+  check_usage(only == microbatches, "pipeline.schedule '", plan.source.name, "' is for ", only,
+              " microbatches, and a batch has ", microbatches, "; set train.microbatches = ", only,
+              " (and train.drop_last with epochs)");
+  return naming_settings("pipeline", [&] { return schedule_of(plan, microbatches, Pass::Train); });
 }
 
 void require_trainable(const Config& config, bool all_on_this_machine) {
   if (!config.model.from.empty() && !config.resume) require_same_model(config);
-  const Layout layout = layout_of(config);
-  require_memory_for_weights(layout);
-  const Schedule schedule =
-      lowered_schedule(layout, static_cast<int>(config.train.microbatches), true);
-  const std::vector<double> bytes = predicted_memory(config, layout);
+  const Plan plan = plan_of(config);
+  require_memory_for_weights(plan);
+  const Schedule schedule = training_schedule(plan, static_cast<int>(config.train.microbatches));
+  const std::vector<double> bytes = predicted_memory(config, plan);
   if (all_on_this_machine)
     require_memory(std::accumulate(bytes.begin(), bytes.end(), 0.0),
                    cat("the tensors of ", bytes.size(), " ranks on this machine"));
   else
     require_memory(*std::ranges::min_element(bytes), "the tensors of the smallest rank");
   if (!is_asynchronous(schedule)) return;
-  const std::string what = cat("pipeline.schedule '", layout.schedule, "' is asynchronous");
-  const bool copies = std::ranges::any_of(layout.placement.owners,
+  const std::string what = cat("pipeline.schedule '", plan.source.name, "' is asynchronous");
+  const bool copies = std::ranges::any_of(plan.placement.owners,
                                           [](const auto& owners) { return owners.size() > 1; });
   Faults faults;
   faults.check(config.train.clip == 0, what,

@@ -2,13 +2,17 @@
 // any process or network starts.
 #pragma once
 
-#include "headrace/runtime/layout.h"
+#include "headrace/plan/plan.h"
 #include "headrace/train/config/config.h"
 
 namespace headrace {
 
 // Wants a resolved configuration. Throws UsageError where model, stages and schedule do not fit.
-Layout layout_of(const Config& config);
+Plan plan_of(const Config& config);
+
+// The plan's schedule of a batch of so many microbatches. Throws UsageError where it takes another
+// number.
+Schedule training_schedule(const Plan& plan, int microbatches);
 
 // Throws UsageError where the schedule does not take the sizes, or the rest of the configuration
 // not the schedule, or where the ranks that this machine is to hold, all or at least one, need more

@@ -40,17 +40,21 @@ double number(const Snapshot& snapshot, const char* name, double otherwise) {
 
 }  // namespace
 
-Trainer::Trainer(const TrainerOptions& options, Layout layout, Transport& transport)
+Trainer::Trainer(const TrainerOptions& options,
+                 const std::vector<LayerSpec>& model,
+                 Plan plan,
+                 Transport& transport)
     : options_(options),
       transport_(transport),
-      pipeline_(std::move(layout),
+      pipeline_(model,
+                std::move(plan),
                 transport,
                 {.seed = options.train.seed,
                  .device = options.device,
                  .precision = type_of(options.train.precision),
                  .sharded = options.shard_optimizer}),
-      asynchronous_(is_asynchronous(lowered_schedule(
-          pipeline_.layout(), static_cast<int>(options.train.microbatches), true))),
+      asynchronous_(is_asynchronous(schedule_of(
+          pipeline_.plan(), static_cast<int>(options.train.microbatches), Pass::Train))),
       loss_scale_(options.train) {
   if (!asynchronous_) {
     parts_.push_back({kWholeRank, Optimizer(options.train, pipeline_.to_update().values)});

@@ -1,7 +1,7 @@
 // One rank's training: built from a model cut into stages, stepped, asked for a snapshot and given
 // one.
 //
-//   Trainer trainer({.train = config.train, .steps = 1000}, layout, transport);
+//   Trainer trainer({.train = config.train, .steps = 1000}, plan, transport);
 //   trainer.restore(snapshot);                 // of any number of ranks
 //   TrainerStep step = trainer.step(batch, {});
 //   Snapshot share = trainer.snapshot();
@@ -48,7 +48,10 @@ struct TrainerStep {
 
 class Trainer {
  public:
-  Trainer(const TrainerOptions& options, Layout layout, Transport& transport);
+  Trainer(const TrainerOptions& options,
+          const std::vector<LayerSpec>& model,
+          Plan plan,
+          Transport& transport);
 
   TrainerStep step(const Batch& batch, const StepHooks& hooks);
 

@@ -157,7 +157,7 @@ TEST_F(Cli, WrongCommandLinesEndWithTwoAndAnAnswer) {
            {"", "subcommand is required"},
            {"show 1f1b --rank 4", "did you mean --ranks?"},
            {"show 1f1n", "did you mean '1f1b'?"},
-           {"show 1f1b --ranks 0", "ranks is 0"},
+           {"show 1f1b --ranks 0", "needs ranks >= 1, given 0"},
            {"show 1f1b --ranks x", "--ranks is 'x'"},
            {"simulate", "schedule is required"},
            {"simulate 1f1b --costs 1,2", "three numbers"},
@@ -181,7 +181,7 @@ TEST_F(Cli, WrongCommandLinesEndWithTwoAndAnAnswer) {
            {"show auot", "did you mean 'auto'?"},
            {"simulate 1f1b --format xml", "text, md, csv or json"},
            {"simulate 1f1b --bandwidth 5", "--message-bytes"},
-           {"simulate gpipe --stages-per-rank 2", "one stage"}}) {
+           {"simulate gpipe --stages-per-rank 2", "has 1 stage a rank, not 2"}}) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments;
     EXPECT_THAT(outcome.err, StartsWith("error: ")) << arguments;

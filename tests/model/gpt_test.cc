@@ -143,7 +143,7 @@ TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
 TEST(Gpt, CountsASharedParameterOnce) {
   GptConfig tied = kTiny;
   tied.tied = true;
-  EXPECT_EQ(parameter_count(gpt(kTiny)) - parameter_count(gpt(tied)), 97 * 32);
+  EXPECT_EQ(parameter_count(gpt_layers(kTiny)) - parameter_count(gpt_layers(tied)), 97 * 32);
 }
 
 TEST(Gpt, DrawsDropoutFromItsKey) {
@@ -184,9 +184,9 @@ TEST(Gpt, RefusesSizesThatDoNotFit) {
     }
     return std::string("nothing was refused");
   };
-  EXPECT_THAT(refusal([](GptConfig& c) { c.heads = 5; }), HasSubstr("model.heads"));
-  EXPECT_THAT(refusal([](GptConfig& c) { c.layers = 0; }), HasSubstr("model.layers"));
-  EXPECT_THAT(refusal([](GptConfig& c) { c.dropout = 1; }), HasSubstr("model.dropout"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.heads = 5; }), HasSubstr("heads"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.layers = 0; }), HasSubstr("layers"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.dropout = 1; }), HasSubstr("dropout"));
 }
 
 }  // namespace

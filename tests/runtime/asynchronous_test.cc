@@ -63,14 +63,14 @@ int version_of(const std::string& schedule, int ranks, int stage, int m) {
   return std::max(0, m / ranks - 1);  // groups of as many microbatches as there are ranks
 }
 
-Outcome reference(const std::string& schedule, const Layout& layout, int microbatches) {
-  const int ranks = layout.placement.ranks;
+Outcome reference(const std::string& schedule, const Plan& plan, int microbatches) {
+  const int ranks = plan.placement.ranks;
   const int group = schedule == "pipedream" ? 1 : ranks;
   std::vector<std::unique_ptr<Layer>> layers;
   std::vector<Tensors> leaves;
   std::vector<std::string> names;
   Tensors newest;
-  for (const LayerSpec& spec : layout.model) {
+  for (const LayerSpec& spec : gpt(kModel)) {
     layers.push_back(spec.build());
     leaves.push_back(initial_weights(spec.parameters, {.seed = kSeed}));
     for (const ParameterSpec& parameter : spec.parameters) names.push_back(parameter.name);
@@ -89,7 +89,7 @@ Outcome reference(const std::string& schedule, const Layout& layout, int microba
     for (int m = 0; m < microbatches; ++m) {
       std::size_t next = 0;
       for (std::size_t i = 0; i < layers.size(); ++i) {
-        const int stage = layout.stage_of(static_cast<int>(i));
+        const int stage = plan.stage_of(static_cast<int>(i));
         const int version = version_of(schedule, ranks, stage, m);
         for (Tensor& leaf : leaves[i]) {
           const torch::NoGradGuard no_grad;
@@ -119,11 +119,11 @@ Outcome reference(const std::string& schedule, const Layout& layout, int microba
   return outcome;
 }
 
-Outcome pipelined(const Layout& layout, int microbatches) {
+Outcome pipelined(const Plan& plan, int microbatches) {
   Outcome outcome;
   std::mutex mutex;
-  run_ranks(layout.placement.ranks, [&](Transport& transport) {
-    Pipeline pipeline(layout, transport, {.seed = kSeed});
+  run_ranks(plan.placement.ranks, [&](Transport& transport) {
+    Pipeline pipeline(gpt(kModel), plan, transport, {.seed = kSeed});
     const Weights& weights = pipeline.weights();
     std::map<int, Optimizer> optimizers;
     for (const auto& stage : pipeline.stages())
@@ -159,14 +159,12 @@ TEST_P(Asynchronous, FollowsTheUpdateLaw) {
   torch::set_num_threads(1);
   const auto& [schedule, ranks, rounds, recompute] = GetParam();
   const int microbatches = rounds * ranks;
-  LayoutOptions options;
-  options.model = gpt(kModel);
-  options.schedule = schedule;
-  options.ranks = ranks;
-  if (recompute) options.recompute = {-1};
-  const Layout layout = make_layout(options);
-  const Outcome expected = reference(schedule, layout, microbatches);
-  const Outcome actual = pipelined(layout, microbatches);
+  const Plan plan =
+      make_plan(gpt_layers(kModel), {.schedule = schedule,
+                                     .ranks = ranks,
+                                     .recompute = recompute ? Recompute::All : Recompute::None});
+  const Outcome expected = reference(schedule, plan, microbatches);
+  const Outcome actual = pipelined(plan, microbatches);
   EXPECT_EQ(actual.losses, expected.losses);
   ASSERT_EQ(actual.weights.size(), expected.weights.size());
   for (const auto& [name, value] : expected.weights)

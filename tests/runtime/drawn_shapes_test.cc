@@ -14,8 +14,8 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
+#include "headrace/plan/plan.h"
 #include "headrace/plan/search/random.h"
-#include "headrace/runtime/layout.h"
 #include "tests/runtime/one_process.h"
 #include "tests/schedule_lists.h"
 
@@ -27,18 +27,18 @@ constexpr int kMostRanks = 6;
 
 struct Shape {
   Case c;
-  LayoutOptions options;
+  PlanWish wish;
   bool sharded = false;
 };
 
 std::ostream& operator<<(std::ostream& out, const Shape& shape) {
-  const auto& [c, options, sharded] = shape;
-  return out << options.schedule << ", ranks " << options.ranks << ", stages_per_rank "
-             << options.stages_per_rank << ", replicas " << testing::PrintToString(options.replicas)
+  const auto& [c, wish, sharded] = shape;
+  return out << wish.schedule << ", ranks " << wish.ranks << ", stages_per_rank "
+             << wish.stages_per_rank << ", replicas " << testing::PrintToString(wish.replicas)
              << ", microbatches " << c.microbatches << ", rows " << c.rows << " and " << c.last_rows
              << " of the last, layers " << c.layers << (c.tied ? ", tied" : "") << ", dropout "
              << c.dropout << ", clip " << c.clip << ", " << c.precision << ", recompute "
-             << testing::PrintToString(options.recompute) << (sharded ? ", sharded" : "");
+             << testing::PrintToString(wish.recompute) << (sharded ? ", sharded" : "");
 }
 
 class Draw {
@@ -46,13 +46,13 @@ class Draw {
   explicit Draw(std::uint64_t seed) : random_(seed) {}
 
   Shape shape(const std::string& schedule) {
-    LayoutOptions options;
-    options.schedule = schedule;
+    PlanWish wish;
+    wish.schedule = schedule;
     const bool both_ends = schedule == "dualpipe" || schedule == "chimera";  // even ranks alone
-    options.ranks = both_ends ? 2 * between(1, 2) : between(1, 4);
+    wish.ranks = both_ends ? 2 * between(1, 2) : between(1, 4);
     if (schedule == "interleaved" || schedule == "bfs" || schedule == "gis" || schedule == "auto")
-      options.stages_per_rank = between(1, 3);
-    options.replicas = replicas(schedule, options.ranks);
+      wish.stages_per_rank = between(1, 3);
+    wish.replicas = replicas(schedule, wish.ranks);
     Case c{.microbatches = between(1, 12),
            .tied = heads(),
            .dropout = heads() ? 0.1 : 0,
@@ -63,14 +63,12 @@ class Draw {
       c.backward_scale = 1024;
     }
     c.last_rows = between(1, static_cast<int>(c.rows));
-    options.model = model_of(c);
-    options.microbatches = c.microbatches;
-    return {c, std::move(options), heads()};
+    return {c, std::move(wish), heads()};
   }
 
   // A third of the stages, or the attention of all.
-  std::vector<int> recompute(int stages) {
-    if (between(0, 3) == 0) return {kRecomputeAttention};
+  RecomputeWish recompute(int stages) {
+    if (between(0, 3) == 0) return Recompute::Attention;
     std::vector<int> some;
     for (int s = 0; s < stages; ++s)
       if (between(0, 2) == 0) some.push_back(s);
@@ -110,18 +108,18 @@ TEST(DrawnShapes, AreTheSameAsOneProcess) {
       ASSERT_LT(draws, 100) << schedule << " refuses almost every shape";
       Draw draw(keyed(static_cast<std::uint64_t>(seed), schedule, draws));
       Shape shape = draw.shape(schedule);
-      Layout layout;
+      Plan plan;
       try {
-        shape.options.recompute = draw.recompute(make_layout(shape.options).stages());
-        layout = make_layout(shape.options);
-        lowered_schedule(layout, shape.c.microbatches, true);
+        shape.wish.recompute = draw.recompute(plan_of(shape.c, shape.wish).stages());
+        plan = plan_of(shape.c, shape.wish);
+        schedule_of(plan, shape.c.microbatches, Pass::Train);
       } catch (const UsageError&) {
         ++refused;
         continue;
       }
       SCOPED_TRACE(testing::Message() << "seed " << seed << ", draw " << draws << ": " << shape);
-      expect_same(pipelined(shape.c, shape.options, shape.sharded),
-                  one_process(shape.c, replicas_of_layers(layout)));
+      expect_same(pipelined(shape.c, shape.wish, shape.sharded),
+                  one_process(shape.c, replicas_of_layers(plan)));
       ++runs;
       ++run;
     }

@@ -77,13 +77,13 @@ std::vector<LayerSpec> sleepers() {
 }
 
 // The second step: the first has what is done but once.
-Timeline measured(const Layout& layout) {
+Timeline measured(const Plan& plan) {
   Timeline timeline;
   timeline.measured = true;
   timeline.ranks.resize(kRanks);
   std::mutex mutex;
   run_ranks(kRanks, [&](Transport& transport) {
-    Pipeline pipeline(layout, transport, {});
+    Pipeline pipeline(sleepers(), plan, transport, {});
     StepInput input;
     input.microbatches = kMicrobatches;
     input.inputs = [](int) { return torch::ones({}, torch::kFloat64); };
@@ -94,28 +94,24 @@ Timeline measured(const Layout& layout) {
   return timeline;
 }
 
-double simulated_bubble(const Layout& layout) {
+double simulated_bubble(const Plan& plan) {
   Costs costs;
   costs.forward = costs.backward_input = costs.backward_weight = {kSleepMs};
-  return measure(simulate(lowered_schedule(layout, kMicrobatches, true), costs).timeline).bubble;
+  return measure(simulate(schedule_of(plan, kMicrobatches, Pass::Train), costs).timeline).bubble;
 }
 
 class MeasuredBubble : public testing::TestWithParam<std::string> {};
 
 TEST_P(MeasuredBubble, IsTheSimulatedOne) {
   torch::set_num_threads(1);
-  LayoutOptions options;
-  options.model = sleepers();
-  options.schedule = GetParam();
-  options.ranks = kRanks;
-  const Layout layout = make_layout(options);
-  const double simulated = simulated_bubble(layout);
+  const Plan plan = make_plan(layers_of(sleepers()), {.schedule = GetParam(), .ranks = kRanks});
+  const double simulated = simulated_bubble(plan);
   if (GetParam() != "zb-h1") {
     EXPECT_NEAR(simulated, (kRanks - 1.0) / (kMicrobatches + kRanks - 1), 1e-9);
   }
   std::vector<double> bubbles;
   do {
-    bubbles.push_back(measure(measured(layout)).bubble);
+    bubbles.push_back(measure(measured(plan)).bubble);
   } while (std::abs(bubbles.back() - simulated) > kNear && bubbles.size() < kTries);
   RecordProperty("bubbles", testing::PrintToString(bubbles));
   EXPECT_NEAR(bubbles.back(), simulated, kNear)

@@ -163,22 +163,26 @@ Outcome one_process(const Case& c, std::vector<int> replicas) {
   return outcome;
 }
 
-std::vector<int> replicas_of_layers(const Layout& layout) {
+std::vector<int> replicas_of_layers(const Plan& plan) {
   std::vector<int> replicas;
-  for (int i = 0; i < static_cast<int>(layout.model.size()); ++i)
-    replicas.push_back(layout.placement.replicas(layout.stage_of(i)));
+  for (int i = 0; i < static_cast<int>(plan.layers.size()); ++i)
+    replicas.push_back(plan.placement.replicas(plan.stage_of(i)));
   return replicas;
 }
 
-Outcome pipelined(const Case& c, LayoutOptions options, bool sharded, const LocalOptions& local) {
-  options.model = model_of(c);
-  options.microbatches = c.microbatches;
+Plan plan_of(const Case& c, PlanWish wish) {
+  wish.microbatches = c.microbatches;
+  return make_plan(layers_of(model_of(c)), wish);
+}
+
+Outcome pipelined(const Case& c, const PlanWish& wish, bool sharded, const LocalOptions& local) {
   Outcome outcome;
   outcome.gradients.resize(kSteps);
   std::mutex mutex;
-  const Layout layout = make_layout(options);
+  const std::vector<LayerSpec> model = model_of(c);
+  const Plan plan = plan_of(c, wish);
   const auto rank_work = [&](Transport& transport) {
-    Pipeline pipeline(layout, transport,
+    Pipeline pipeline(model, plan, transport,
                       {.seed = kSeed, .precision = c.precision, .sharded = sharded});
     const Weights& weights = pipeline.weights();
     Optimizer optimizer(optimizer_config(), pipeline.to_update().values);
@@ -208,7 +212,7 @@ Outcome pipelined(const Case& c, LayoutOptions options, bool sharded, const Loca
     for (std::size_t i = 0; i < weights.size(); ++i)
       put(outcome.weights, weights.name(i), weights.value(i));
   };
-  run_ranks(layout.placement.ranks, rank_work, local);
+  run_ranks(plan.placement.ranks, rank_work, local);
   return outcome;
 }
 
@@ -217,11 +221,10 @@ Outcome pipelined(const Case& c,
                   int ranks,
                   bool recompute,
                   const LocalOptions& local) {
-  LayoutOptions options;
-  options.schedule = schedule;
-  options.ranks = ranks;
-  if (recompute) options.recompute = {-1};
-  return pipelined(c, options, false, local);
+  const PlanWish wish = {.schedule = schedule,
+                         .ranks = ranks,
+                         .recompute = recompute ? Recompute::All : Recompute::None};
+  return pipelined(c, wish, false, local);
 }
 
 void expect_same(const Outcome& actual, const Outcome& expected) {

@@ -16,7 +16,8 @@
 
 #include <torch/torch.h>
 
-#include "headrace/runtime/layout.h"
+#include "headrace/model/layer.h"
+#include "headrace/plan/plan.h"
 #include "headrace/transport/local.h"
 
 namespace headrace {
@@ -44,12 +45,13 @@ std::vector<LayerSpec> model_of(const Case& c);
 
 // `replicas`: of the stage of each layer; empty: one of each.
 Outcome one_process(const Case& c, std::vector<int> replicas = {});
-// Those of a layout, as one_process wants them.
-std::vector<int> replicas_of_layers(const Layout& layout);
+// Those of a plan, as one_process wants them.
+std::vector<int> replicas_of_layers(const Plan& plan);
 
-// Its `model` and `microbatches` are those of the case.
+// The plan of the case's model; the wish's microbatches are the case's.
+Plan plan_of(const Case& c, PlanWish wish);
 Outcome pipelined(const Case& c,
-                  LayoutOptions options,
+                  const PlanWish& wish,
                   bool sharded,
                   const LocalOptions& local = {});
 Outcome pipelined(const Case& c,

@@ -29,18 +29,15 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
                                             double start_scale,
                                             int bad_stage,
                                             Bad bad) {
-  LayoutOptions options;
-  options.model = gpt({.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64});
-  options.schedule = schedule;
-  options.ranks = kRanks;
-  const Layout layout = make_layout(options);
+  const GptConfig model{.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64};
+  const Plan plan = make_plan(gpt_layers(model), {.schedule = schedule, .ranks = kRanks});
   TrainConfig config;
   config.precision = "fp16";
   config.loss_scale = start_scale;
   std::map<std::string, Tensor> weights;
   std::mutex mutex;
-  run_ranks(layout.placement.ranks, [&](Transport& transport) {
-    Pipeline pipeline(layout, transport, {.seed = 1, .precision = torch::kFloat16});
+  run_ranks(plan.placement.ranks, [&](Transport& transport) {
+    Pipeline pipeline(gpt(model), plan, transport, {.seed = 1, .precision = torch::kFloat16});
     const Weights& own = pipeline.weights();
     Optimizer optimizer(config, pipeline.to_update().values);
     LossScale scale(config);

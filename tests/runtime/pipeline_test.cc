@@ -40,12 +40,8 @@ GptConfig tiny(int vocabulary = 97) {
           .dropout = 0};
 }
 
-Layout layout(int ranks, const std::string& schedule = "1f1b", const GptConfig& config = tiny()) {
-  LayoutOptions options;
-  options.model = gpt(config);
-  options.schedule = schedule;
-  options.ranks = ranks;
-  return make_layout(options);
+Plan plan(int ranks, const std::string& schedule = "1f1b", const GptConfig& config = tiny()) {
+  return make_plan(gpt_layers(config), {.schedule = schedule, .ranks = ranks});
 }
 
 StepInput input_of(std::int64_t step, int microbatches, const GptConfig& config = tiny()) {
@@ -75,7 +71,7 @@ TEST(Pipeline, NamesTheParameterWhereTheNormIsNotFinite) {
   for (const int bad_stage : {0, 3}) {
     texts.clear();
     run_ranks(4, [&](Transport& transport) {
-      Pipeline pipeline(layout(4), transport, {.seed = 1});
+      Pipeline pipeline(gpt(tiny()), plan(4), transport, {.seed = 1});
       const std::string name = bad_stage == 0 ? "embedding.position.weight" : "head.norm.bias";
       for (std::size_t i = 0; i < pipeline.weights().size(); ++i)
         if (pipeline.weights().name(i) == name) pipeline.weights().value(i)[0] = std::nan("");
@@ -96,7 +92,7 @@ TEST(Pipeline, EvaluationDoesNotDisturbTraining) {
   std::vector<double> plain, disturbed;
   for (const bool evaluates : {false, true}) {
     run_ranks(2, [&](Transport& transport) {
-      Pipeline pipeline(layout(2), transport, {.seed = 1});
+      Pipeline pipeline(gpt(tiny()), plan(2), transport, {.seed = 1});
       for (std::int64_t step = 0; step < 4; ++step) {
         const StepResult result = train(pipeline, input_of(step, 3));
         const Weights& weights = pipeline.weights();
@@ -122,7 +118,7 @@ TEST(Pipeline, EvaluatesWhatOneProcessDoes) {
   std::vector<Evaluation> all;
   for (const int ranks : {1, 2, 4}) {
     run_ranks(ranks, [&](Transport& transport) {
-      Pipeline pipeline(layout(ranks), transport, {.seed = 1});
+      Pipeline pipeline(gpt(tiny()), plan(ranks), transport, {.seed = 1});
       const Evaluation evaluation = pipeline.evaluate(input_of(0, 3));
       if (transport.rank() + 1 == ranks) all.push_back(evaluation);
     });
@@ -137,7 +133,7 @@ TEST(Pipeline, EvaluatesWhatOneProcessDoes) {
 TEST(Pipeline, AFailedActionNamesRankStageStepAndAction) {
   const std::string text = failure_of([] {
     run_ranks(3, [](Transport& transport) {
-      Pipeline pipeline(layout(3), transport, {.seed = 1});
+      Pipeline pipeline(gpt(tiny()), plan(3), transport, {.seed = 1});
       StepInput w = input_of(7, 4);
       w.targets = [](int m) -> Tensor {
         check(m != 2, "the disk is gone");
@@ -154,7 +150,7 @@ TEST(Pipeline, AFailedActionNamesRankStageStepAndAction) {
 TEST(Pipeline, AFailedEvaluationNamesTheStepBeforeIt) {
   const std::string text = failure_of([] {
     run_ranks(2, [](Transport& transport) {
-      Pipeline pipeline(layout(2), transport, {.seed = 1});
+      Pipeline pipeline(gpt(tiny()), plan(2), transport, {.seed = 1});
       StepInput w = input_of(8, 4);
       w.targets = [](int) -> Tensor { throw std::bad_alloc(); };
       pipeline.evaluate(w);
@@ -178,21 +174,22 @@ class Dropped : public Ends {
 // 1F1B and M for GPipe.
 TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
   for (const std::string schedule : {"1f1b", "gpipe"}) {
-    const Layout l = layout(4, schedule);
-    const Schedule lowered = lowered_schedule(l, 8, true);
+    const Plan p = plan(4, schedule);
+    const std::vector<LayerSpec> model = gpt(tiny());
+    const Schedule lowered = schedule_of(p, 8, Pass::Train);
     std::vector<int> peaks(4, 0);
     run_ranks(4, [&](Transport& transport) {
       const int s = transport.rank();
       std::vector<std::unique_ptr<Layer>> layers;
       LayersWeights weights;
-      for (int i = l.starts[static_cast<std::size_t>(s)]; i < l.end(s); ++i) {
-        const LayerSpec& spec = l.model[static_cast<std::size_t>(i)];
+      for (int i = p.starts[static_cast<std::size_t>(s)]; i < p.end(s); ++i) {
+        const LayerSpec& spec = model[static_cast<std::size_t>(i)];
         layers.push_back(spec.build());
         weights.push_back(initial_weights(spec.parameters, {.seed = 1}));
         for (Tensor& weight : weights.back()) weight.mutable_grad() = torch::zeros_like(weight);
       }
       Stage stage(s, std::move(layers), std::move(weights), Recompute::None);
-      Executor executor(transport, l.placement, {&stage});
+      Executor executor(transport, p.placement, {&stage});
       const StepInput input = input_of(0, 8);
       Dropped ends(input);
       RunOptions options;
@@ -222,7 +219,7 @@ TEST(Pipeline, MemoryOf1F1BIsFlatInMicrobatches) {
     run_ranks(3, [&](Transport& transport) {
       MemoryAccount& account = accounts[static_cast<std::size_t>(transport.rank())];
       const MemoryScope scope(account);
-      Pipeline pipeline(layout(3, "1f1b", config), transport, {.seed = 1});
+      Pipeline pipeline(gpt(config), plan(3, "1f1b", config), transport, {.seed = 1});
       for (std::int64_t step = 0; step < 2; ++step)
         train(pipeline, input_of(step, microbatches, config), config);
     });
@@ -238,9 +235,9 @@ TEST(Pipeline, MemoryOf1F1BIsFlatInMicrobatches) {
 }
 
 TEST(Pipeline, RefusesSchedulesThatTrainingDoesNotRun) {
-  EXPECT_THAT(failure_of([] { lowered_schedule(layout(2, "seq1f1b"), 4, true); }),
+  EXPECT_THAT(failure_of([] { schedule_of(plan(2, "seq1f1b"), 4, Pass::Train); }),
               HasSubstr("splits sequences"));
-  EXPECT_THAT(failure_of([] { layout(2, "1f1"); }), HasSubstr("1f1b"));
+  EXPECT_THAT(failure_of([] { plan(2, "1f1"); }), HasSubstr("1f1b"));
 }
 
 }  // namespace

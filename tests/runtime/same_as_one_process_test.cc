@@ -8,8 +8,8 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/plan/search/search.h"
-#include "headrace/runtime/layout.h"
+#include "headrace/plan/plan.h"
+#include "headrace/plan/source.h"
 #include "tests/runtime/one_process.h"
 #include "tests/schedule_lists.h"
 
@@ -91,20 +91,15 @@ TEST(Searched, OverSeveralStagesARankAndWithAnotherNumberOfMicrobatches) {
   for (const int stages_per_rank : {1, 2, 3}) {
     SCOPED_TRACE(stages_per_rank);
     const Case c{8, true, 0.1, 0.05};
-    LayoutOptions options;
-    options.schedule = "auto";
-    options.ranks = 2;
-    options.stages_per_rank = stages_per_rank;
-    expect_same(pipelined(c, options, false), one_process(c));
-    options.model = model_of(c);
-    options.microbatches = 8;
-    const Layout layout = make_layout(options);
-    EXPECT_EQ(layout.placement.stages(), 2 * stages_per_rank);
-    EXPECT_LE(layout.found->makespan, layout.found->fixed_makespan * (1 + 1e-9));
+    const PlanWish wish = {.schedule = "auto", .ranks = 2, .stages_per_rank = stages_per_rank};
+    expect_same(pipelined(c, wish, false), one_process(c));
+    const Plan plan = plan_of(c, wish);
+    EXPECT_EQ(plan.placement.stages(), 2 * stages_per_rank);
+    EXPECT_LE(plan.found->makespan, plan.found->fixed_makespan * (1 + 1e-9));
     for (const int microbatches : {1, 3, 8}) {
-      const Schedule schedule = lowered_schedule(layout, microbatches, true);
+      const Schedule schedule = schedule_of(plan, microbatches, Pass::Train);
       EXPECT_EQ(schedule.microbatches, microbatches);
-      EXPECT_EQ(schedule.placement, layout.placement);
+      EXPECT_EQ(schedule.placement, plan.placement);
     }
   }
 }
@@ -124,13 +119,9 @@ TEST_P(WithReplicas, ToTheBit) {
   torch::set_num_threads(1);
   const auto& [given, tied, sharded] = GetParam();
   const Case c{given.microbatches, tied, 0.1, 0.05};
-  LayoutOptions options;
-  options.model = model_of(c);
-  options.schedule = given.schedule;
-  options.ranks = given.ranks;
-  options.replicas = given.replicas;
-  expect_same(pipelined(c, options, sharded),
-              one_process(c, replicas_of_layers(make_layout(options))));
+  const PlanWish wish = {
+      .schedule = given.schedule, .ranks = given.ranks, .replicas = given.replicas};
+  expect_same(pipelined(c, wish, sharded), one_process(c, replicas_of_layers(plan_of(c, wish))));
 }
 
 INSTANTIATE_TEST_SUITE_P(Grid,

@@ -60,6 +60,8 @@ TEST(Replicate, EveryScheduleIsSound) {
           SCOPED_TRACE(generator.name + " " + std::to_string(ranks) + " " +
                        std::to_string(replicas) + " " + std::to_string(microbatches));
           EXPECT_EQ(schedule.microbatches, microbatches);
+          EXPECT_EQ(schedule.placement,
+                    replicated_placement(generator.name, {.ranks = ranks}, {replicas}));
           EXPECT_THAT(validate(schedule).violations, testing::IsEmpty());
           EXPECT_THAT(validate(lower(schedule)).violations, testing::IsEmpty());
           ++sound;
@@ -76,6 +78,7 @@ TEST(Replicate, StagesWithReplicasOfTheirOwnAreSound) {
         const Schedule schedule =
             replicate(name, {.ranks = ranks, .microbatches = microbatches}, replicas);
         SCOPED_TRACE(std::string(name) + " " + testing::PrintToString(replicas));
+        EXPECT_EQ(schedule.placement, replicated_placement(name, {.ranks = ranks}, replicas));
         EXPECT_THAT(validate(schedule).violations, testing::IsEmpty());
         EXPECT_THAT(validate(lower(schedule)).violations, testing::IsEmpty());
       }

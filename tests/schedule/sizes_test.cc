@@ -20,13 +20,18 @@ bool has_v(const std::string& name) {
 }
 
 void expect_sound(const std::string& name, const GeneratorOptions& options) {
-  Schedule schedule;
-  try {
-    schedule = generate(name, options);
-  } catch (const UsageError& refusal) {
-    EXPECT_THAT(refusal.what(), testing::HasSubstr("nearest that work"));
+  const Generator& generator = find_generator(generators(), name);
+  const Made made = generator.try_make(options);
+  EXPECT_EQ(made.schedule.has_value(), !generator.fits(options)) << made.refusal;
+  if (!made.schedule) {
+    EXPECT_THAT(made.refusal, testing::HasSubstr("nearest that work"));
+    EXPECT_THAT([&] { generate(name, options); },
+                testing::ThrowsMessage<UsageError>(testing::StrEq(made.refusal)));
     return;
   }
+  const Schedule& schedule = *made.schedule;
+  EXPECT_EQ(generator.place(options), schedule.placement);
+  EXPECT_EQ(generator.stages_on_rank(options) * options.ranks, schedule.placement.stages());
   EXPECT_THAT(validate(schedule).violations, testing::IsEmpty());
   EXPECT_THAT(validate(lower(schedule)).violations, testing::IsEmpty());
 }
@@ -111,6 +116,16 @@ TEST_P(Sizes, ThatCannotFitAreRefusedWithTheArithmetic) {
     EXPECT_THROW(generate(GetParam(), sizes), UsageError);
 }
 
+// Some schedules refuse few microbatches; where their stages lie does not depend on these.
+TEST_P(Sizes, DoNotMoveThePlacement) {
+  const Generator& generator = find_generator(generators(), GetParam());
+  const Placement placement = generator.place({.ranks = 4});
+  EXPECT_EQ(placement, generator.make({.ranks = 4, .microbatches = 8}).placement);
+  EXPECT_THROW(generator.place({.ranks = 0}), UsageError);
+  EXPECT_THROW(generator.place({.ranks = 2'000'000'000}), UsageError);
+  EXPECT_THROW(generator.place({.ranks = 4, .stages_per_rank = 2'000'000'000}), UsageError);
+}
+
 TEST(Grid, RefusalsNameWhatWorks) {
   using testing::HasSubstr;
   using testing::ThrowsMessage;
@@ -128,6 +143,12 @@ TEST(Grid, RefusalsNameWhatWorks) {
               ThrowsMessage<UsageError>(HasSubstr("set it to 1")));
   EXPECT_THAT([] { generate("zb-auto", {.ranks = 2, .microbatches = 4, .memory_limit = {0.5}}); },
               ThrowsMessage<UsageError>(HasSubstr("memory limit of rank 0")));
+  const GeneratorOptions tight{.ranks = 2, .microbatches = 4, .memory_limit = {0.5}};
+  for (const char* name : {"zb-auto", "zb-v", "v-adaptive"}) {
+    const Generator& generator = find_generator(generators(), name);
+    EXPECT_FALSE(generator.fits(tight));
+    EXPECT_THAT(generator.try_make(tight).refusal, testing::StartsWith(name));
+  }
   EXPECT_THROW(generate("zb-auto", {.ranks = 3, .microbatches = 4, .memory_limit = {4, 4}}),
                UsageError);
   GeneratorOptions unequal{.ranks = 3, .microbatches = 4};

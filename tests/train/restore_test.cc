@@ -1,5 +1,5 @@
 // A run that is interrupted goes on to the bit, whatever it is cut into afterwards: three steps, a
-// snapshot, three steps under another plan are six steps under one.
+// snapshot, three steps under another cut are six steps under one.
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -23,7 +23,7 @@ using torch::Tensor;
 constexpr int kHalf = 3;
 constexpr std::int64_t kRows = 8, kContext = 8, kVocabulary = 41;
 
-struct Plan {
+struct Cut {
   std::string schedule = "1f1b";
   int ranks = 1;
   std::vector<int> replicas = {1};
@@ -74,28 +74,27 @@ struct Outcome {
 };
 
 Outcome run(const Training& training,
-            const Plan& plan,
+            const Cut& cut,
             int steps,
             const std::optional<Snapshot>& from = std::nullopt) {
-  LayoutOptions options;
-  options.model = gpt({.layers = 3,
-                       .width = 16,
-                       .heads = 2,
-                       .context = kContext,
-                       .vocabulary = kVocabulary,
-                       .tied = training.tied,
-                       .dropout = training.dropout});
-  options.schedule = plan.schedule;
-  options.ranks = plan.ranks;
-  options.replicas = plan.replicas;
-  if (plan.recompute) options.recompute = {kRecomputeAll};
-  const Layout layout = make_layout(options);
+  const GptConfig model{.layers = 3,
+                        .width = 16,
+                        .heads = 2,
+                        .context = kContext,
+                        .vocabulary = kVocabulary,
+                        .tied = training.tied,
+                        .dropout = training.dropout};
+  const Plan plan =
+      make_plan(gpt_layers(model), {.schedule = cut.schedule,
+                                    .ranks = cut.ranks,
+                                    .replicas = cut.replicas,
+                                    .recompute = cut.recompute ? Recompute::All : Recompute::None});
   Outcome outcome;
   std::mutex mutex;
-  run_ranks(layout.placement.ranks, [&](Transport& transport) {
+  run_ranks(plan.placement.ranks, [&](Transport& transport) {
     Trainer trainer(
-        {.train = config_of(training), .shard_optimizer = plan.sharded, .steps = 2 * kHalf}, layout,
-        transport);
+        {.train = config_of(training), .shard_optimizer = cut.sharded, .steps = 2 * kHalf},
+        gpt(model), plan, transport);
     if (from) trainer.restore(*from);
     for (int i = 0; i < steps; ++i) {
       const TrainerStep step = trainer.step(batch_of(trainer.steps_done()), {});
@@ -140,7 +139,7 @@ std::string text(const std::vector<double>& values) {
   return out.str();
 }
 
-void expect_goes_on(const Training& training, const Plan& before, const Plan& after) {
+void expect_goes_on(const Training& training, const Cut& before, const Cut& after) {
   const Outcome whole = run(training, before, 2 * kHalf);
   const Outcome first = run(training, before, kHalf);
   EXPECT_EQ(first.snapshot.step, kHalf);
@@ -170,12 +169,12 @@ INSTANTIATE_TEST_SUITE_P(Grid,
 
 TEST(RestoreAcross, FamiliesOfSchedules) {
   torch::set_num_threads(1);
-  const std::vector<Plan> plans = {{.schedule = "gpipe", .ranks = 2},
-                                   {.schedule = "interleaved", .ranks = 2},
-                                   {.schedule = "zb-v", .ranks = 2, .recompute = true},
-                                   {.schedule = "zb-h1", .ranks = 3}};
-  for (const Plan& before : plans)
-    for (const Plan& after : plans) {
+  const std::vector<Cut> cuts = {{.schedule = "gpipe", .ranks = 2},
+                                 {.schedule = "interleaved", .ranks = 2},
+                                 {.schedule = "zb-v", .ranks = 2, .recompute = true},
+                                 {.schedule = "zb-h1", .ranks = 3}};
+  for (const Cut& before : cuts)
+    for (const Cut& after : cuts) {
       SCOPED_TRACE(before.schedule + " to " + after.schedule);
       expect_goes_on({}, before, after);
     }
@@ -217,8 +216,8 @@ TEST(RestoreAcross, OptimizersOfEveryKind) {
 TEST(RestoreAcross, AsynchronousSchedules) {
   torch::set_num_threads(1);
   for (const std::string schedule : {"pipedream", "pipedream-2bw"}) {
-    const Plan plan{.schedule = schedule, .ranks = 3};
-    expect_goes_on({.tied = false, .clip = 0}, plan, plan);
+    const Cut cut{.schedule = schedule, .ranks = 3};
+    expect_goes_on({.tied = false, .clip = 0}, cut, cut);
   }
 }
 
@@ -241,13 +240,11 @@ TEST(Restore, NamesWhatIsMissing) {
 
 // A copy: what is trained afterwards leaves no trace in it.
 TEST(Snapshot, IsOfItsMoment) {
-  const Layout layout = make_layout({.model = gpt({.layers = 1,
-                                                   .width = 16,
-                                                   .heads = 2,
-                                                   .context = kContext,
-                                                   .vocabulary = kVocabulary})});
+  const GptConfig model{
+      .layers = 1, .width = 16, .heads = 2, .context = kContext, .vocabulary = kVocabulary};
+  const Plan plan = make_plan(gpt_layers(model), {});
   run_ranks(1, [&](Transport& transport) {
-    Trainer trainer({.train = config_of({}), .steps = 9}, layout, transport);
+    Trainer trainer({.train = config_of({}), .steps = 9}, gpt(model), plan, transport);
     trainer.step(batch_of(0), {});
     const Snapshot once = trainer.snapshot();
     const double sum = once.first.at("head.norm.weight").sum().item<double>();

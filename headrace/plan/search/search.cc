@@ -56,7 +56,7 @@ class Searcher {
     refine();
     Found found;
     found.schedule = std::move(best_->schedule);
-    found.schedule.name = kSearched;
+    found.schedule.name = "auto";
     found.makespan = best_->makespan;
     found.cost = best_->cost;
     found.fixed = fixed_name_;
@@ -93,12 +93,9 @@ class Searcher {
   void try_fixed() {
     std::vector<Candidate> fixed;
     for (const Generator& generator : generators()) {
-      Schedule schedule;
-      try {
-        schedule = generator.make(options_);
-      } catch (const UsageError&) {
-        continue;  // the sizes or the limit are not for it
-      }
+      Made made = generator.try_make(options_);
+      if (!made.schedule) continue;  // the sizes or the limit are not for it
+      Schedule& schedule = *made.schedule;
       if (schedule.sequence_splits != options_.sequence_splits || is_asynchronous(schedule))
         continue;
       if (!how_.several_copies && several_copies(schedule.placement)) continue;
@@ -235,22 +232,6 @@ Found search_schedules(const GeneratorOptions& options, const SearchOptions& how
 
 Schedule search(const GeneratorOptions& options) {
   return search_schedules(options).schedule;
-}
-
-const std::vector<Generator>& named_schedules() {
-  static const std::vector<Generator> schedules = [] {
-    std::vector<Generator> all = generators();
-    all.push_back({std::string(kSearched), "the best found for given costs and memory, synchronous",
-                   "any ranks, any microbatches; uses costs and memory_limit (none unless given); "
-                   "stages_per_rank 1 unless given",
-                   search});
-    return all;
-  }();
-  return schedules;
-}
-
-Schedule make_schedule(std::string_view name, const GeneratorOptions& options) {
-  return find_generator(named_schedules(), name).make(options);
 }
 
 }  // namespace headrace

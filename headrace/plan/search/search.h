@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "headrace/schedule/generators/generators.h"
@@ -40,11 +39,5 @@ struct Found {
 Found search_schedules(const GeneratorOptions& options, const SearchOptions& how = {});
 
 Schedule search(const GeneratorOptions& options);
-
-inline constexpr std::string_view kSearched = "auto";
-
-// The schedules that have a name: those of generators.h, and `auto`.
-const std::vector<Generator>& named_schedules();
-Schedule make_schedule(std::string_view name, const GeneratorOptions& options);
 
 }  // namespace headrace

@@ -6,15 +6,14 @@
 // One weight gather and one gradient reduction a stage and batch, so that it suits sharded weights;
 // any M; holds all M·v activations. Backwards run in ascending order, as in the author's code.
 // Lamy-Poirier, "Breadth-First Pipeline Parallelism", MLSys 2023. Bubble (P-1)(F+B)/v.
-#include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 
 Schedule breadth_first(const GeneratorOptions& options) {
   const int ranks = options.ranks;
-  const int chunks = stages_per_rank_or(options, 2);
-  check_usage(ranks >= 1 && chunks >= 1, "bfs needs ranks >= 1 and stages_per_rank >= 1");
+  const int chunks = options.stages_per_rank;
   Schedule schedule = empty_schedule("bfs", loop_placement(ranks, chunks), options);
   for (int rank = 0; rank < ranks; ++rank) {
     auto& list = list_of(schedule, rank);

@@ -14,14 +14,22 @@
 // Pipelines", SC 2021.
 #include <algorithm>
 
-#include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 namespace {
 
+int pipelines_of(const GeneratorOptions& options) {
+  return options.group_size == 0 ? 2 : options.group_size;
+}
+
+}  // namespace
+
 // Replica 2i of stage s lies on rank s + i·P/f, replica 2i+1 on the mirror image of that.
-Placement several_ways(int ranks, int pairs) {
+Placement chimera_placement(const GeneratorOptions& options) {
+  const int ranks = options.ranks;
+  const int pairs = pipelines_of(options) / 2;
   Placement placement;
   placement.ranks = ranks;
   placement.owners.resize(static_cast<std::size_t>(ranks));
@@ -36,26 +44,24 @@ Placement several_ways(int ranks, int pairs) {
   return placement;
 }
 
-void require_sizes(int ranks, int pipelines) {
-  check_usage(ranks >= 2 && ranks % 2 == 0, "chimera needs an even number of ranks, given ", ranks,
-              nearest_sizes(std::max(2, ranks - 1), ranks + 1));
-  if (pipelines >= 2 && pipelines % 2 == 0 && ranks % pipelines == 0) return;
+Refusal chimera_placement_rule(const GeneratorOptions& options) {
+  const int ranks = options.ranks;
+  const int pipelines = pipelines_of(options);
+  if (ranks % 2 != 0)
+    return cat("chimera needs an even number of ranks, given ", ranks,
+               nearest_sizes(std::max(2, ranks - 1), ranks + 1));
   int nearest_fit = 2;
   for (int candidate = 2; candidate <= std::min(ranks, pipelines); candidate += 2)
     if (ranks % candidate == 0) nearest_fit = candidate;
-  check_usage(false,
-              "chimera needs an even number of pipelines (group_size) that divides ranks = ", ranks,
-              ", given ", pipelines, "; the nearest that works is ", nearest_fit);
+  return unless(nearest_fit == pipelines,
+                "chimera needs an even number of pipelines (group_size) that divides ranks = ",
+                ranks, ", given ", pipelines, "; the nearest that works is ", nearest_fit);
 }
 
-}  // namespace
-
 Schedule chimera(const GeneratorOptions& options) {
-  require_stages_per_rank("chimera", options, 1);
   const int ranks = options.ranks;
-  const int pipelines = options.group_size == 0 ? 2 : options.group_size;
-  require_sizes(ranks, pipelines);
-  Schedule schedule = empty_schedule("chimera", several_ways(ranks, pipelines / 2), options);
+  const int pipelines = pipelines_of(options);
+  Schedule schedule = empty_schedule("chimera", chimera_placement(options), options);
 
   struct Slot {
     int time;

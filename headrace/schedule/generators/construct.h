@@ -1,14 +1,16 @@
-// What the generators share: short names for actions, the shape all 1F1B variants have, and the
-// checks of sizes.
+// What the generators share: short names for actions, the shape all 1F1B variants have, costs, and
+// the words of refusals.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "headrace/base/error.h"
 #include "headrace/schedule/generators/generators.h"
 #include "headrace/schedule/schedule.h"
 
@@ -30,7 +32,7 @@ constexpr Action update(int stage) {
   return {Kind::Update, stage, -1};
 }
 
-// A schedule without actions yet. Refuses sizes below one.
+// A schedule without actions yet. Refuses costs that are not for this many stages.
 Schedule empty_schedule(std::string_view name,
                         Placement placement,
                         const GeneratorOptions& options);
@@ -48,15 +50,12 @@ void one_by_one(int units, int warmup, Forward&& next_forward, Backward&& next_b
   for (int k = units - warmup; k < units; ++k) next_backward(k);
 }
 
-// Refuses sizes whose schedule cannot fit this machine's memory, or whose products would leave our
-// integers. Sizes below one are for the generators to refuse.
-void require_sizes(std::string_view name, const GeneratorOptions& options);
-
-// The stages a rank holds: what was asked for, or `standard`.
-int stages_per_rank_or(const GeneratorOptions& options, int standard);
-
-// Refuses any other number of stages a rank than `only` (0, the schedule's own, passes).
-void require_stages_per_rank(std::string_view name, const GeneratorOptions& options, int only);
+// A rule's answer: nothing where it is kept, else the text.
+template <class... Parts>
+Refusal unless(bool kept, const Parts&... why) {
+  if (kept) return std::nullopt;
+  return cat(why...);
+}
 
 // The end of a refusal: "; the nearest that work are 4 and 6", or " works is 2" where both are 2.
 std::string nearest_sizes(int below, int above);

@@ -18,8 +18,8 @@
 #include <array>
 #include <deque>
 
-#include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 namespace {
@@ -98,33 +98,43 @@ class TwoStreams {
 
 }  // namespace
 
-Schedule dualpipe(const GeneratorOptions& options) {
-  require_stages_per_rank("dualpipe", options, 1);
+Refusal dualpipe_placement_rule(const GeneratorOptions& options) {
   const int ranks = options.ranks;
+  return unless(ranks % 2 == 0, "dualpipe needs an even number of ranks, given ", ranks,
+                nearest_sizes(std::max(2, ranks - 1), ranks + 1));
+}
+
+Refusal dualpipe_rule(const GeneratorOptions& options) {
   const int microbatches = options.microbatches;
-  check_usage(ranks % 2 == 0, "dualpipe needs an even number of ranks, given ", ranks,
-              nearest_sizes(std::max(2, ranks - 1), ranks + 1));
-  check_usage(microbatches % 2 == 0 && microbatches >= 2 * ranks,
-              "dualpipe needs an even number of microbatches >= 2 x ranks = ", 2 * ranks,
-              ", given ", microbatches, "; the nearest that works is ",
-              std::max(2 * ranks, microbatches + microbatches % 2));
+  const int least = 2 * options.ranks;
+  return unless(microbatches % 2 == 0 && microbatches >= least,
+                "dualpipe needs an even number of microbatches >= 2 x ranks = ", least, ", given ",
+                microbatches, "; the nearest that works is ",
+                std::max(least, microbatches + microbatches % 2));
+}
+
+Schedule dualpipe(const GeneratorOptions& options) {
+  const int ranks = options.ranks;
   Schedule schedule = empty_schedule("dualpipe", bidirectional_placement(ranks), options);
   for (int rank = 0; rank < ranks; ++rank) {
     const int mirror = ranks - 1 - rank;
     const int down = rank < mirror ? 0 : 1;  // the stream that even microbatches are
     const std::array<int, 2> stage = {std::min(rank, mirror), std::max(rank, mirror)};
     TwoStreams(list_of(schedule, rank), stage, {down, 1 - down}, 2)
-        .run(ranks / 2, std::min(rank, mirror), microbatches / 2);
+        .run(ranks / 2, std::min(rank, mirror), options.microbatches / 2);
   }
   return schedule;
 }
 
+Refusal dualpipe_v_rule(const GeneratorOptions& options) {
+  const int least = 2 * options.ranks;
+  return unless(options.microbatches >= least,
+                "dualpipe-v needs microbatches >= 2 x ranks = ", least, ", given ",
+                options.microbatches, "; the nearest that works is ", least);
+}
+
 Schedule dualpipe_v(const GeneratorOptions& options) {
-  require_stages_per_rank("dualpipe-v", options, 2);
   const int ranks = options.ranks;
-  check_usage(options.microbatches >= 2 * ranks,
-              "dualpipe-v needs microbatches >= 2 x ranks = ", 2 * ranks, ", given ",
-              options.microbatches, "; the nearest that works is ", 2 * ranks);
   Schedule schedule = empty_schedule("dualpipe-v", v_placement(ranks), options);
   for (int rank = 0; rank < ranks; ++rank)
     TwoStreams(list_of(schedule, rank), {rank, 2 * ranks - 1 - rank}, {0, 0}, 1)

@@ -7,11 +7,11 @@
 //
 // Figure 1b of Qi et al., "Pipeline Parallelism with Controllable Memory", 2024.
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 
 Schedule eager_1f1b(const GeneratorOptions& options) {
-  require_stages_per_rank("eager-1f1b", options, 1);
   const int ranks = options.ranks;
   Schedule schedule = empty_schedule("eager-1f1b", linear_placement(ranks), options);
   for (int rank = 0; rank < ranks; ++rank) {

@@ -1,84 +1,128 @@
 #include "headrace/schedule/generators/generators.h"
 
+#include <algorithm>
+#include <cassert>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
+#include "headrace/schedule/action.h"
 #include "headrace/schedule/generators/construct.h"
 #include "headrace/schedule/schedule.h"
 
 namespace headrace {
 namespace {
 
-// For schedules whose only rule is one stage a rank.
-void require_one_stage(std::string_view name, const GeneratorOptions& options) {
-  check_usage(options.stages_per_rank <= 1, name, " puts one stage on a rank; stages_per_rank is ",
-              options.stages_per_rank);
+// Nothing multiplies more than 24 of either, or both of them by more than 2: that stays an int.
+constexpr std::int64_t kMostOfEither = std::int64_t{1} << 26;
+constexpr std::int64_t kMostOfBoth = (std::int64_t{1} << 30) - 1;
+
+std::string counted(double count) {
+  return count < 9e18 ? count_text(static_cast<std::int64_t>(count)) : cat(count);
+}
+
+// In doubles, as the products of what is asked for may be beyond all integers.
+double stages_of(const GeneratorOptions& options) {
+  return static_cast<double>(options.ranks) * std::max(1, options.stages_per_rank);
+}
+
+double units_of(const GeneratorOptions& options) {
+  return static_cast<double>(options.microbatches) * std::max(1, options.sequence_splits);
+}
+
+std::string sizes_text(const std::string& name, const GeneratorOptions& options) {
+  std::string sizes = cat(name, " with ranks ", options.ranks);
+  if (options.stages_per_rank > 1) sizes += cat(", stages_per_rank ", options.stages_per_rank);
+  sizes += cat(", microbatches ", options.microbatches);
+  if (options.sequence_splits > 1) sizes += cat(", sequence_splits ", options.sequence_splits);
+  return sizes;
+}
+
+double bytes_of_lists(double stages) {
+  return stages * sizeof(std::vector<int>) * 2;  // of each rank, and of the owners of each stage
+}
+
+void require_memory_for_actions(const std::string& name, const GeneratorOptions& options) {
+  const double stages = stages_of(options);
+  const double actions = 2 * stages * units_of(options);  // a forward and a backward, at least
+  require_memory(actions * sizeof(Action) + bytes_of_lists(stages),
+                 cat(sizes_text(name, options), " has at least ", counted(actions), " actions of ",
+                     sizeof(Action), " bytes on ", counted(stages), " stages"));
+}
+
+// Why the stages cannot be placed, and the rest left open.
+Refusal refuse_stages(const Generator& generator, const GeneratorOptions& options) {
+  const std::string& name = generator.name;
+  const int own = generator.stages_per_rank;
+  const int wanted = options.stages_per_rank;
+  if (options.ranks < 1)
+    return cat(name, " needs ranks >= 1, given ", options.ranks, "; the nearest that works is 1");
+  if (wanted < 0)
+    return cat(name, " needs stages_per_rank >= 1, given ", wanted,
+               "; the nearest that works is 1");
+  if (wanted != 0 && wanted != own && !generator.any_stages)
+    return cat(name, " has ", own, own == 1 ? " stage" : " stages", " a rank, not ", wanted,
+               "; leave stages_per_rank out or set it to ", own);
+  const double stages = static_cast<double>(options.ranks) * generator.stages_on_rank(options);
+  if (stages > kMostOfEither)
+    return cat(name, " on ", counted(stages), " stages is too large: there are at most ",
+               count_text(kMostOfEither));
+  if (generator.placement_rule == nullptr) return std::nullopt;
+  return generator.placement_rule(options);
+}
+
+GeneratorOptions filled_in(const Generator& generator, const GeneratorOptions& options) {
+  GeneratorOptions all = options;
+  all.stages_per_rank = generator.stages_on_rank(options);
+  return all;
 }
 
 }  // namespace
 
-const std::vector<Generator>& generators() {
-  static const std::vector<Generator> table = {
-      {"gpipe", "all forwards, then all backwards (Huang et al. 2019)",
-       "any ranks, any microbatches",
-       [](const GeneratorOptions& options) {
-         require_one_stage("gpipe", options);
-         return gpipe(options.ranks, options.microbatches);
-       }},
-      {"1f1b", "one forward, one backward (PipeDream-Flush, DAPPLE)", "any ranks, any microbatches",
-       [](const GeneratorOptions& options) {
-         require_one_stage("1f1b", options);
-         return one_f_one_b(options.ranks, options.microbatches);
-       }},
-      {"eager-1f1b", "1F1B with twice the warm-up, which hides transfers (Qi et al. 2024)",
-       "any ranks, any microbatches", eager_1f1b},
-      {"interleaved", "1F1B over v stages a rank (Narayanan et al. 2021)",
-       "max(1, microbatches / ranks) divides microbatches; stages_per_rank 2 unless given",
-       interleaved},
-      {"bfs", "looped breadth-first: a stage does all microbatches at once (Lamy-Poirier 2023)",
-       "any ranks, any microbatches; stages_per_rank 2 unless given", breadth_first},
-      {"zb-h1", "split backward at 1F1B's memory (Qi et al. 2024)", "any ranks, any microbatches",
-       zb_h1},
-      {"zb-h2", "split backward at twice 1F1B's memory (Qi et al. 2024)",
-       "any ranks, any microbatches", zb_h2},
-      {"zb-auto", "split backward fitted to costs under a memory limit (Qi et al. 2024)",
-       "any ranks, any microbatches; uses costs and memory_limit (none unless given)", zb_auto},
-      {"zb-v", "zero bubble on a V of two stages a rank (Qi et al. 2024)",
-       "any ranks, any microbatches; uses costs and memory_limit (2 x ranks forwards unless given)",
-       zb_v},
-      {"v-half", "the V at half of 1F1B's activations (Qi et al. 2024)",
-       "any ranks, any microbatches", v_half},
-      {"v-min", "the V at a third of 1F1B's activations (Qi et al. 2024)",
-       "any ranks, any microbatches", v_min},
-      {"v-adaptive", "the best building block of the V for a memory limit (Qi et al. 2024)",
-       "any ranks, any microbatches; uses costs and memory_limit (2 x ranks forwards unless given)",
-       v_adaptive},
-      {"1f1b-v", "the V with a fused backward at two thirds of 1F1B's activations (Qi et al. 2024)",
-       "any ranks, any microbatches", one_f_one_b_v},
-      {"gis",
-       "interleaved with the backward split, in groups; GIS-H is half a group (Wan et al. 2025)",
-       "group_size from half of ranks, rounded up, to ranks (all unless given)",
-       grouped_interleaved},
-      {"dualpipe", "from both ends, forward and backward overlapped (DeepSeek-AI 2024)",
-       "even ranks; even microbatches >= 2 x ranks", dualpipe},
-      {"dualpipe-v", "DualPipe folded to a V, one copy of the weights (DeepSeek-AI 2025)",
-       "microbatches >= 2 x ranks", dualpipe_v},
-      {"chimera", "pipelines in both directions (Li and Hoefler 2021)",
-       "even ranks; group_size, the number of pipelines, even and a divisor of ranks (2 unless "
-       "given)",
-       chimera},
-      {"seq1f1b", "1F1B over slices of the sequence (Sun et al. 2024)",
-       "any ranks, any microbatches; sequence_splits 2 unless given", seq1f1b},
-      {"pipedream", "asynchronous 1F1B, a step after every backward (Narayanan et al. 2019)",
-       "any ranks, any microbatches", pipedream},
-      {"pipedream-2bw", "asynchronous 1F1B with two weight versions (Narayanan et al. 2021)",
-       "group_size, the microbatches of a step, >= ranks (ranks unless given)", pipedream_2bw},
-  };
-  return table;
+int Generator::stages_on_rank(const GeneratorOptions& options) const {
+  return options.stages_per_rank == 0 ? stages_per_rank : options.stages_per_rank;
+}
+
+Placement Generator::place(const GeneratorOptions& options) const {
+  assert(placement != nullptr);
+  const double stages = stages_of(options);
+  require_memory(bytes_of_lists(stages), cat(name, " on ", counted(stages), " stages"));
+  const Refusal refusal = refuse_stages(*this, options);
+  check_usage(!refusal, refusal.value_or(""));
+  return placement(filled_in(*this, options));
+}
+
+Refusal Generator::fits(const GeneratorOptions& options) const {
+  if (Refusal refusal = refuse_stages(*this, options)) return refusal;
+  if (options.microbatches < 1)
+    return cat(name, " needs microbatches >= 1, given ", options.microbatches,
+               "; the nearest that works is 1");
+  const GeneratorOptions all = filled_in(*this, options);
+  const double units = units_of(all);
+  if (units > kMostOfEither || stages_of(all) * units > kMostOfBoth)
+    return cat(sizes_text(name, options), " is too large: a schedule has at most ",
+               count_text(kMostOfEither), " stages, as many microbatches, and ",
+               count_text(kMostOfBoth), " of both multiplied");
+  if (rule == nullptr) return std::nullopt;
+  return rule(all);
+}
+
+Made Generator::try_make(const GeneratorOptions& options) const {
+  require_memory_for_actions(name, options);
+  if (Refusal refusal = fits(options)) return {.schedule = {}, .refusal = std::move(*refusal)};
+  return naming_memory(cat("making the schedule ", name),
+                       [&] { return order(filled_in(*this, options)); });
+}
+
+Schedule Generator::make(const GeneratorOptions& options) const {
+  Made made = try_make(options);
+  check_usage(made.schedule.has_value(), made.refusal);
+  return std::move(*made.schedule);
 }
 
 const Generator& find_generator(const std::vector<Generator>& among, std::string_view name) {
@@ -91,11 +135,6 @@ const Generator& find_generator(const std::vector<Generator>& among, std::string
   throw UsageError(cat("no schedule is called '", name, "'; ",
                        near.empty() ? std::string() : cat("did you mean '", near, "'? "),
                        "known are ", join_text(names, ", ")));
-}
-
-Schedule Generator::make(const GeneratorOptions& options) const {
-  require_sizes(name, options);
-  return naming_memory(cat("making the schedule ", name), [&] { return order(options); });
 }
 
 Schedule generate(std::string_view name, const GeneratorOptions& options) {

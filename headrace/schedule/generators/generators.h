@@ -1,13 +1,16 @@
 // Every schedule we know, by name. A generator is one .cc file with its picture and paper in the
-// head comment, one function here, and one row of the table in generators.cc.
+// head comment, its functions here, and one row of the table in table.cc.
 //
 //   Schedule s = generate("1f1b", {.ranks = 4, .microbatches = 8});
+//   find_generator(generators(), "zb-v").place({.ranks = 4});     // where its stages lie
 //
-// Throws UsageError where the sizes do not fit the schedule, with the rule and the nearest sizes
-// that work, or not this machine's memory, with the arithmetic; and for an unknown name, with the
-// nearest known one. All schedules are compute-only; lower() adds the communication.
+// generate() and make() throw UsageError where the sizes do not fit the schedule, with the rule and
+// the nearest sizes that work, or not this machine's memory, with the arithmetic; and for an
+// unknown name, with the nearest known one. fits() and try_make() answer instead. All schedules are
+// compute-only; lower() adds the communication.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,12 +35,36 @@ struct GeneratorOptions {
   std::vector<double> memory_limit;
 };
 
+// Why something is refused; nothing where it is not.
+using Refusal = std::optional<std::string>;
+
+struct Made {
+  std::optional<Schedule> schedule;
+  std::string refusal;  // why there is none
+};
+
 struct Generator {
   std::string name;
-  std::string summary;     // one line: what it is, its paper
-  std::string constraint;  // the sizes it takes, in words
-  Schedule (*order)(const GeneratorOptions&);
+  std::string summary;      // one line: what it is, its paper
+  std::string constraint;   // the sizes it takes, in words
+  int stages_per_rank = 1;  // unless others are asked for
+  bool any_stages = false;  // whether others may be
+  // These want sizes that have passed the rules before them, with the stages a rank filled in.
+  Refusal (*placement_rule)(const GeneratorOptions&) = nullptr;  // what has no microbatches in it
+  Placement (*placement)(const GeneratorOptions&) = nullptr;     // null: `order` finds it (auto)
+  Refusal (*rule)(const GeneratorOptions&) = nullptr;            // of the rest of the sizes
+  Made (*order)(const GeneratorOptions&) = nullptr;
 
+  // What a rank holds with these options: theirs, or the schedule's own.
+  int stages_on_rank(const GeneratorOptions& options) const;
+  // Where the stages lie, whatever the number of microbatches. Wants a `placement`. Throws
+  // UsageError as make() does.
+  Placement place(const GeneratorOptions& options) const;
+
+  // Why the sizes do not fit. A memory limit may still be too tight.
+  Refusal fits(const GeneratorOptions& options) const;
+  // Throws UsageError only for costs that cannot be, and for more than this machine's memory.
+  Made try_make(const GeneratorOptions& options) const;
   Schedule make(const GeneratorOptions& options) const;
 };
 
@@ -48,24 +75,6 @@ const Generator& find_generator(const std::vector<Generator>& among, std::string
 
 Schedule gpipe(int ranks, int microbatches);
 Schedule one_f_one_b(int ranks, int microbatches);
-Schedule eager_1f1b(const GeneratorOptions& options);
-Schedule interleaved(const GeneratorOptions& options);
-Schedule breadth_first(const GeneratorOptions& options);
-Schedule zb_h1(const GeneratorOptions& options);
-Schedule zb_h2(const GeneratorOptions& options);
-Schedule zb_auto(const GeneratorOptions& options);
-Schedule zb_v(const GeneratorOptions& options);
-Schedule v_half(const GeneratorOptions& options);
-Schedule v_min(const GeneratorOptions& options);
-Schedule v_adaptive(const GeneratorOptions& options);
-Schedule one_f_one_b_v(const GeneratorOptions& options);
-Schedule grouped_interleaved(const GeneratorOptions& options);
-Schedule dualpipe(const GeneratorOptions& options);
-Schedule dualpipe_v(const GeneratorOptions& options);
-Schedule chimera(const GeneratorOptions& options);
-Schedule seq1f1b(const GeneratorOptions& options);
-Schedule pipedream(const GeneratorOptions& options);
-Schedule pipedream_2bw(const GeneratorOptions& options);
 // Forwards alone, for evaluation: stage s of P on rank s of `placement`, microbatches in ascending
 // order.
 Schedule forward_only(const Placement& placement, int microbatches);

@@ -13,8 +13,8 @@
 // Optimization", ICML 2025.
 #include <algorithm>
 
-#include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 namespace {
@@ -35,18 +35,26 @@ int least_group(int ranks, const Costs& costs) {
   return group;
 }
 
+int group_of(const GeneratorOptions& options) {
+  return options.group_size == 0 ? options.ranks : options.group_size;
+}
+
 }  // namespace
+
+Refusal gis_rule(const GeneratorOptions& options) {
+  const int ranks = options.ranks;
+  const int least = least_group(ranks, options.costs);
+  const int group = group_of(options);
+  return unless(group >= least && group <= ranks, "gis needs group_size from ", least,
+                " to ranks = ", ranks, ", given ", group, "; the nearest that works is ",
+                std::clamp(group, least, ranks));
+}
 
 Schedule grouped_interleaved(const GeneratorOptions& options) {
   const int ranks = options.ranks;
-  const int chunks = stages_per_rank_or(options, 2);
-  check_usage(ranks >= 1 && chunks >= 1, "gis needs ranks >= 1 and stages_per_rank >= 1");
+  const int chunks = options.stages_per_rank;
   Schedule schedule = empty_schedule("gis", loop_placement(ranks, chunks), options);
-  const int least = least_group(ranks, options.costs);
-  const int group = options.group_size == 0 ? ranks : options.group_size;
-  check_usage(group >= least && group <= ranks, "gis needs group_size from ", least,
-              " to ranks = ", ranks, ", given ", group, "; the nearest that works is ",
-              std::clamp(group, least, ranks));
+  const int group = group_of(options);
 
   const int groups = (options.microbatches + group - 1) / group;
   auto microbatch = [&](int k) { return k / (group * chunks) * group + k % group; };

@@ -11,8 +11,8 @@
 // Megatron-LM", SC 2021. Bubble (P-1)(F+B)/v.
 #include <algorithm>
 
-#include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 namespace {
@@ -21,29 +21,29 @@ int rounds_of(int ranks, int microbatches) {
   return std::max(1, microbatches / ranks);
 }
 
-bool fits(int ranks, int microbatches) {
+bool divides(int ranks, int microbatches) {
   return microbatches % rounds_of(ranks, microbatches) == 0;
-}
-
-void require_fit(int ranks, int microbatches) {
-  if (fits(ranks, microbatches)) return;
-  int below = microbatches;
-  int above = microbatches;
-  while (!fits(ranks, below)) --below;
-  while (!fits(ranks, above)) ++above;
-  check_usage(false, "interleaved needs microbatches that max(1, microbatches / ranks) = ",
-              rounds_of(ranks, microbatches), " divides: ", microbatches, " over ", ranks,
-              " ranks are not", nearest_sizes(below, above));
 }
 
 }  // namespace
 
+Refusal interleaved_rule(const GeneratorOptions& options) {
+  const int ranks = options.ranks;
+  const int microbatches = options.microbatches;
+  int below = microbatches;
+  int above = microbatches;
+  while (!divides(ranks, below)) --below;
+  while (!divides(ranks, above)) ++above;
+  return unless(below == microbatches,
+                "interleaved needs microbatches that max(1, microbatches / ranks) = ",
+                rounds_of(ranks, microbatches), " divides: ", microbatches, " over ", ranks,
+                " ranks are not", nearest_sizes(below, above));
+}
+
 Schedule interleaved(const GeneratorOptions& options) {
   const int ranks = options.ranks;
-  const int chunks = stages_per_rank_or(options, 2);
-  check_usage(ranks >= 1 && chunks >= 1, "interleaved needs ranks >= 1 and stages_per_rank >= 1");
+  const int chunks = options.stages_per_rank;
   Schedule schedule = empty_schedule("interleaved", loop_placement(ranks, chunks), options);
-  require_fit(ranks, options.microbatches);
   const int group = options.microbatches / rounds_of(ranks, options.microbatches);
 
   // The k-th of a rank's M·v forwards, or backwards with the stages in reverse.

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 
+#include "headrace/schedule/generators/orders.h"
 #include "headrace/schedule/generators/v_shape.h"
 
 namespace headrace {
@@ -166,7 +167,6 @@ class Grid {
 }  // namespace
 
 Schedule one_f_one_b_v(const GeneratorOptions& options) {
-  require_stages_per_rank("1f1b-v", options, 2);
   const int ranks = options.ranks;
   Schedule schedule = empty_schedule("1f1b-v", v_placement(ranks), options);
   Grid grid(ranks, options.microbatches);

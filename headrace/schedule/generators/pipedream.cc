@@ -8,11 +8,11 @@
 //
 // Narayanan et al., "PipeDream: Generalized Pipeline Parallelism for DNN Training", SOSP 2019.
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 
 Schedule pipedream(const GeneratorOptions& options) {
-  require_stages_per_rank("pipedream", options, 1);
   const int ranks = options.ranks;
   Schedule schedule = empty_schedule("pipedream", linear_placement(ranks), options);
   for (int rank = 0; rank < ranks; ++rank) {

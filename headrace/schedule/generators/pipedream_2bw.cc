@@ -8,18 +8,28 @@
 //
 // A last batch of fewer than m microbatches is stepped too.
 // Narayanan et al., "Memory-Efficient Pipeline-Parallel DNN Training", ICML 2021.
-#include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
+namespace {
+
+int group_of(const GeneratorOptions& options) {
+  return options.group_size == 0 ? options.ranks : options.group_size;
+}
+
+}  // namespace
+
+Refusal pipedream_2bw_rule(const GeneratorOptions& options) {
+  const int group = group_of(options);
+  return unless(group >= options.ranks,
+                "pipedream-2bw needs group_size (microbatches of one update) >= ranks = ",
+                options.ranks, ", given ", group, "; the nearest that works is ", options.ranks);
+}
 
 Schedule pipedream_2bw(const GeneratorOptions& options) {
-  require_stages_per_rank("pipedream-2bw", options, 1);
   const int ranks = options.ranks;
-  const int group = options.group_size == 0 ? ranks : options.group_size;
-  check_usage(group >= ranks,
-              "pipedream-2bw needs group_size (microbatches of one update) >= ranks = ", ranks,
-              ", given ", group, "; the nearest that works is ", ranks);
+  const int group = group_of(options);
   Schedule schedule = empty_schedule("pipedream-2bw", linear_placement(ranks), options);
   for (int rank = 0; rank < ranks; ++rank) {
     auto& list = list_of(schedule, rank);

@@ -18,8 +18,11 @@
 
 namespace headrace {
 
-// `options` are those of one pipeline over all microbatches. Throws UsageError where the sizes do
-// not fit.
+// Where the stages lie, whatever the number of microbatches. `options` are those of one pipeline
+// over all microbatches. Both throw UsageError where the sizes do not fit.
+Placement replicated_placement(std::string_view name,
+                               const GeneratorOptions& options,
+                               const std::vector<int>& replicas);
 Schedule replicate(std::string_view name,
                    const GeneratorOptions& options,
                    const std::vector<int>& replicas);

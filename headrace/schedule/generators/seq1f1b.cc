@@ -7,17 +7,19 @@
 //
 // The bubble shrinks k-fold; rank 0 holds P+k-1 units of 1/k microbatch. k = 1 is 1F1B.
 // Sun et al., "Seq1F1B: Efficient Sequence-Level Pipeline Parallelism", 2024.
-#include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 
+Refusal seq1f1b_rule(const GeneratorOptions& options) {
+  return unless(options.sequence_splits >= 0, "seq1f1b needs sequence_splits >= 1, given ",
+                options.sequence_splits, "; the nearest that works is 1");
+}
+
 Schedule seq1f1b(const GeneratorOptions& options) {
-  require_stages_per_rank("seq1f1b", options, 1);
   const int ranks = options.ranks;
   const int splits = options.sequence_splits == 0 ? 2 : options.sequence_splits;
-  check_usage(splits >= 1, "seq1f1b needs sequence_splits >= 1, given ", splits,
-              "; the nearest that works is 1");
   Schedule schedule = empty_schedule("seq1f1b", linear_placement(ranks), options);
   schedule.sequence_splits = splits;
   schedule.microbatches = options.microbatches * splits;

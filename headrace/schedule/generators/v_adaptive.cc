@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "headrace/base/error.h"
+#include "headrace/schedule/generators/orders.h"
 #include "headrace/schedule/generators/v_block.h"
 
 namespace headrace {
@@ -296,15 +297,16 @@ Grid best_of_blocks(const GeneratorOptions& options, int limit) {
 
 }  // namespace
 
-Schedule v_adaptive(const GeneratorOptions& options) {
-  require_stages_per_rank("v-adaptive", options, 2);
+Made v_adaptive(const GeneratorOptions& options) {
   const int ranks = options.ranks;
   Schedule schedule = empty_schedule("v-adaptive", v_placement(ranks), options);
   const int limit = count_limit(options);
   const Grid best = ranks == 1 ? (limit >= 2 ? alone(options.microbatches) : Grid{})
                                : best_of_blocks(options, limit);
-  check_usage(!best.empty(), "v-adaptive finds no block that holds ", limit,
-              " stage activations a rank; V-Min, the least, holds ", 2 * ((ranks + 4) / 3));
+  if (best.empty())
+    return {.refusal =
+                cat("v-adaptive finds no block that holds ", limit,
+                    " stage activations a rank; V-Min, the least, holds ", 2 * ((ranks + 4) / 3))};
 
   for (int rank = 0; rank < ranks; ++rank) {
     std::array<int, v_shape::kWithWeights> done{};
@@ -312,7 +314,7 @@ Schedule v_adaptive(const GeneratorOptions& options) {
       if (pass != v_block::kIdle)
         list_of(schedule, rank).push_back(v_shape::action(pass, rank, ranks, done[at(pass)]++));
   }
-  return schedule;
+  return {.schedule = std::move(schedule)};
 }
 
 }  // namespace headrace

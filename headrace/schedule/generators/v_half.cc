@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <array>
 
+#include "headrace/schedule/generators/orders.h"
 #include "headrace/schedule/generators/v_shape.h"
 
 namespace headrace {
@@ -179,7 +180,6 @@ std::vector<Slots> reorder(std::vector<Slots> ranks, bool with_weights) {
 Schedule from_block(std::string_view name,
                     const GeneratorOptions& options,
                     Block (*block_of)(int rank, int ranks)) {
-  require_stages_per_rank(name, options, 2);
   Schedule schedule = empty_schedule(name, v_placement(options.ranks), options);
   std::vector<Slots> ranks;
   for (int rank = 0; rank < options.ranks; ++rank) {

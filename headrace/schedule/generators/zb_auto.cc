@@ -11,9 +11,11 @@
 // al., "Zero Bubble Pipeline Parallelism", ICLR 2024, section 3.1.
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "headrace/base/error.h"
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 namespace {
@@ -54,23 +56,28 @@ class Greedy {
                       Costs::of_stage(options.costs.memory_backward_input, j),
                       Costs::of_stage(options.costs.memory_backward_weight, j)};
       stage.limit = memory_limit_of(options, j);
-      check_usage(stage.memory.forward <= stage.limit, "zb-auto: the memory limit of rank ", j,
-                  " is ", stage.limit, ", less than one forward's ", stage.memory.forward);
+      if (stage.memory.forward > stage.limit)
+        refuse("zb-auto: the memory limit of rank ", j, " is ", stage.limit,
+               ", less than one forward's ", stage.memory.forward);
       stages_.push_back(std::move(stage));
     }
     ranks_ = options.ranks;
   }
 
+  // Stops where the limit leaves no way on: refusal() says why.
   void run() {
+    if (refusal_) return;
     warm_up();
-    for (int m = 1; m < microbatches_; ++m) {
+    for (int m = 1; m < microbatches_ && !refusal_; ++m) {
       forward_round();
       for (int j = ranks_ - 1; j >= 0; --j) backward_turn(j);
     }
+    if (refusal_) return;
     for (int j = 0; j < ranks_; ++j)
       while (at(j).weights < microbatches_) put_weight(j);
   }
 
+  const Refusal& refusal() const { return refusal_; }
   double cost() const {
     double longest = 0;
     for (const Stage& stage : stages_) longest = std::max(longest, stage.now - stage.started);
@@ -210,10 +217,12 @@ class Greedy {
 
   void make_room(int j, double memory) {
     Stage& stage = at(j);
-    while (stage.held + memory > stage.limit) {
-      check_usage(stage.weights < stage.backwards, "zb-auto: the memory limit of rank ", j, " is ",
-                  stage.limit, "; the least that works is ", stage.held + memory);
-      put_weight(j);
+    while (stage.held + memory > stage.limit && !refusal_) {
+      if (stage.weights < stage.backwards)
+        put_weight(j);
+      else
+        refuse("zb-auto: the memory limit of rank ", j, " is ", stage.limit,
+               "; the least that works is ", stage.held + memory);
     }
   }
 
@@ -228,7 +237,13 @@ class Greedy {
     if (!harmless || switches_.weight_in_any_gap) put_weight(j);
   }
 
+  template <class... Parts>
+  void refuse(const Parts&... why) {
+    if (!refusal_) refusal_ = cat(why...);  // the first
+  }
+
   Switches switches_;
+  Refusal refusal_;
   int microbatches_;
   int ranks_ = 0;
   double transfer_;
@@ -238,18 +253,18 @@ class Greedy {
 
 }  // namespace
 
-Schedule zb_auto(const GeneratorOptions& options) {
-  require_stages_per_rank("zb-auto", options, 1);
+Made zb_auto(const GeneratorOptions& options) {
   Schedule schedule = empty_schedule("zb-auto", linear_placement(options.ranks), options);
   double best = std::numeric_limits<double>::infinity();
   for (int setting = 0; setting < 8; ++setting) {
     Greedy greedy(options, {setting < 4, setting % 4 < 2, setting % 2 == 0});
     greedy.run();
+    if (greedy.refusal()) return {.refusal = *greedy.refusal()};
     if (greedy.cost() >= best) continue;
     best = greedy.cost();
     schedule.ranks = std::move(greedy).lists();
   }
-  return schedule;
+  return {.schedule = std::move(schedule)};
 }
 
 }  // namespace headrace

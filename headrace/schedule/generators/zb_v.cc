@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "headrace/base/error.h"
+#include "headrace/schedule/generators/orders.h"
 #include "headrace/schedule/generators/v_shape.h"
 
 namespace headrace {
@@ -263,8 +264,7 @@ class Greedy {
 
 }  // namespace
 
-Schedule zb_v(const GeneratorOptions& options) {
-  require_stages_per_rank("zb-v", options, 2);
+Made zb_v(const GeneratorOptions& options) {
   Schedule schedule = empty_schedule("zb-v", v_placement(options.ranks), options);
   std::optional<Greedy> best;
   for (const bool backward : {true, false})
@@ -280,10 +280,12 @@ Schedule zb_v(const GeneratorOptions& options) {
       if (mine && (!best || mine->largest_bubble() < best->largest_bubble()))
         best.emplace(std::move(*mine));
     }
-  check_usage(best.has_value(), "zb-v finds no way under this memory limit; it is made for ",
-              2 * options.ranks, " forwards' memory a rank, the limit it takes when none is given");
+  if (!best)
+    return {.refusal =
+                cat("zb-v finds no way under this memory limit; it is made for ", 2 * options.ranks,
+                    " forwards' memory a rank, the limit it takes when none is given")};
   schedule.ranks = best->lists();
-  return schedule;
+  return {.schedule = std::move(schedule)};
 }
 
 }  // namespace headrace

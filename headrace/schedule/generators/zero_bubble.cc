@@ -14,12 +14,12 @@
 #include <algorithm>
 
 #include "headrace/schedule/generators/construct.h"
+#include "headrace/schedule/generators/orders.h"
 
 namespace headrace {
 namespace {
 
 Schedule handcrafted(std::string_view name, const GeneratorOptions& options, int reach) {
-  require_stages_per_rank(name, options, 1);
   const int ranks = options.ranks;
   const int microbatches = options.microbatches;
   Schedule schedule = empty_schedule(name, linear_placement(ranks), options);

@@ -14,7 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "headrace/model/gpt.h"
+#include "headrace/plan/gpt_layers.h"
+#include "headrace/plan/recompute.h"
 
 namespace headrace {
 
@@ -68,10 +69,10 @@ struct PipelineConfig {
   int stages_per_rank = 0;         // 0: the schedule's own
   std::vector<int> balance;        // transformer blocks a stage
   std::vector<std::string> split;  // or the first layer of each later stage
-  std::vector<int> recompute;      // stages that recompute their activations, or as layout.h says
-  int threads = 0;                 // intra-op threads a rank; 0: cores ÷ ranks
-  double start_limit = 300;        // seconds: rendezvous, loading, the first step
-  double step_limit = 120;         // seconds: any wait of a later step
+  RecomputeWish recompute = Recompute::None;
+  int threads = 0;           // intra-op threads a rank; 0: cores ÷ ranks
+  double start_limit = 300;  // seconds: rendezvous, loading, the first step
+  double step_limit = 120;   // seconds: any wait of a later step
 };
 
 struct CheckpointConfig {

@@ -2,6 +2,7 @@
 #include "headrace/train/config/keys.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cmath>
 #include <cstdint>
@@ -15,7 +16,6 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
-#include "headrace/runtime/layout.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/config/value.h"
 
@@ -151,30 +151,31 @@ struct ListOf {
   }
 };
 
-struct Recompute {
+struct RecomputeRule {
   ListOf<Whole> stages{};
 
   std::string expected() const {
     return "\"none\", \"attention\", \"all\" or a list of stages, as [0, 2]";
   }
-  bool read(const Value& value, std::vector<int>& out) const {
-    if (value == Value{std::string("none")}) {
-      out.clear();
-    } else if (value == Value{std::string("all")}) {
-      out = {kRecomputeAll};
-    } else if (value == Value{std::string("attention")}) {
-      out = {kRecomputeAttention};
-    } else {
-      return stages.read(value, out);
+  bool read(const Value& value, RecomputeWish& out) const {
+    for (const auto& [word, of_all] : kWords) {
+      if (value != Value{std::string(word)}) continue;
+      out = of_all;
+      return true;
     }
+    std::vector<int> listed;
+    if (!stages.read(value, listed)) return false;
+    out = listed;
     return true;
   }
-  Value write(const std::vector<int>& items) const {
-    if (items.empty()) return {std::string("none")};
-    if (items == std::vector<int>{kRecomputeAll}) return {std::string("all")};
-    if (items == std::vector<int>{kRecomputeAttention}) return {std::string("attention")};
-    return stages.write(items);
+  Value write(const RecomputeWish& wish) const {
+    for (const auto& [word, of_all] : kWords)
+      if (wish == RecomputeWish(of_all)) return {std::string(word)};
+    return stages.write(std::get<std::vector<int>>(wish));
   }
+
+  static constexpr std::array<std::pair<const char*, Recompute>, 3> kWords = {
+      {{"none", Recompute::None}, {"attention", Recompute::Attention}, {"all", Recompute::All}}};
 };
 
 struct Replicas {
@@ -318,7 +319,7 @@ void add_pipeline(std::vector<Key>& table) {
            ListOf<Text>{.rule = {}, .what = "a list of layers, as [\"blocks.3.mlp\"]"},
            "the first layer of each later stage")
       .instead_of = "balance";
-  pipeline("recompute", &P::recompute, Recompute{},
+  pipeline("recompute", &P::recompute, RecomputeRule{},
            "what is computed again in the backward instead of kept: the attention branches, all "
            "activations, or all of some stages");
   pipeline("threads", &P::threads, Whole{0}, "a rank; 0: cores ÷ ranks, at least 1");

@@ -5,17 +5,17 @@
 #include <numeric>
 #include <set>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
-#include "headrace/plan/search/search.h"
-#include "headrace/runtime/layout.h"
-#include "headrace/schedule/generators/generators.h"
+#include "headrace/plan/source.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/config/keys.h"
+#include "headrace/train/config/naming.h"
 #include "headrace/train/config/value.h"
 
 namespace headrace {
@@ -127,6 +127,12 @@ void check_model_and_data(const GptConfig& model, const DataConfig& data, Faults
                " or more");
 }
 
+// Those that are named one by one.
+std::vector<int> stages_of(const RecomputeWish& wish) {
+  const auto* named = std::get_if<std::vector<int>>(&wish);
+  return named == nullptr ? std::vector<int>() : *named;
+}
+
 // What does not need the number of stages.
 void check_pipeline(const PipelineConfig& pipeline, const GptConfig& model, Faults& faults) {
   const std::vector<int>& balance = pipeline.balance;
@@ -140,28 +146,19 @@ void check_pipeline(const PipelineConfig& pipeline, const GptConfig& model, Faul
                ", and a rank has at most ", kMostThreads,
                "; 0 shares the cores of the machine among its ranks");
   std::set<int> seen, twice;
-  for (const int stage : pipeline.recompute)
+  for (const int stage : stages_of(pipeline.recompute))
     if (!seen.insert(stage).second && twice.insert(stage).second)
       faults.check(false, "pipeline.recompute names stage ", stage, " twice");
 }
 
 // Derives the ranks and the stages a rank; afterwards, where the ranks are known, the stages are.
 void resolve_stages(PipelineConfig& pipeline) {
-  if (is_schedule_file(pipeline.schedule)) {
-    const Placement placement = read_schedule(pipeline.schedule).placement;
-    if (pipeline.ranks == 0) pipeline.ranks = placement.ranks;
-    if (pipeline.stages_per_rank == 0)
-      pipeline.stages_per_rank = std::max(1, placement.stages() / placement.ranks);
-  }
+  const ScheduleSource source =
+      naming_settings("pipeline", [&] { return schedule_source(pipeline.schedule); });
+  if (source.file && pipeline.ranks == 0) pipeline.ranks = source.file->placement.ranks;
   if (pipeline.replicas.size() > 1 && pipeline.ranks == 0)
     pipeline.ranks = static_cast<int>(pipeline.replicas.size());
-  if (pipeline.stages_per_rank == 0) {
-    const Generator& generator = find_generator(named_schedules(), pipeline.schedule);
-    // Every schedule takes these sizes, and keeps as many stages a rank at any.
-    const GeneratorOptions sizes{.ranks = 2, .microbatches = 8};
-    pipeline.stages_per_rank =
-        generator.name == kSearched ? 1 : generator.make(sizes).placement.stages() / sizes.ranks;
-  }
+  if (pipeline.stages_per_rank == 0) pipeline.stages_per_rank = source.stages_per_rank();
   const bool cut = !pipeline.balance.empty() || !pipeline.split.empty();
   const std::string name = pipeline.split.empty() ? "pipeline.balance" : "pipeline.split";
   const std::size_t stages =
@@ -180,7 +177,7 @@ void resolve_stages(PipelineConfig& pipeline) {
 void check_recompute(const PipelineConfig& pipeline, Faults& faults) {
   if (pipeline.ranks == 0) return;
   const std::int64_t stages = std::int64_t{pipeline.ranks} * pipeline.stages_per_rank;
-  for (const int stage : pipeline.recompute)
+  for (const int stage : stages_of(pipeline.recompute))
     faults.check(stage < stages, "pipeline.recompute names stage ", stage,
                  ", and the stages are 0 to ", stages - 1);
 }

@@ -79,7 +79,7 @@ step_limit = 5
   EXPECT_THAT(config.data.text, ElementsAre("a.txt", "b/*.txt"));
   EXPECT_EQ(config.train.learning_rate, 1.0);
   EXPECT_EQ(config.train.seed, 7u);
-  EXPECT_THAT(config.pipeline.recompute, ElementsAre(0, 2));
+  EXPECT_EQ(config.pipeline.recompute, RecomputeWish(std::vector{0, 2}));
   EXPECT_THAT(config.pipeline.balance, ElementsAre(3, 5));
   EXPECT_EQ(config.pipeline.start_limit, 120.0);
   EXPECT_EQ(config.pipeline.step_limit, 5.0);
@@ -87,9 +87,12 @@ step_limit = 5
 }
 
 TEST(Config, RecomputeIsAWordOrAList) {
-  EXPECT_THAT(small({"pipeline.recompute=all"}).pipeline.recompute, ElementsAre(-1));
-  EXPECT_THAT(small({"pipeline.recompute=attention"}).pipeline.recompute, ElementsAre(-2));
-  EXPECT_THAT(small({"pipeline.recompute=none"}).pipeline.recompute, ElementsAre());
+  const auto recompute = [](const std::string& wish) {
+    return small({"pipeline.recompute=" + wish}).pipeline.recompute;
+  };
+  EXPECT_EQ(recompute("all"), RecomputeWish(Recompute::All));
+  EXPECT_EQ(recompute("attention"), RecomputeWish(Recompute::Attention));
+  EXPECT_EQ(recompute("none"), RecomputeWish(Recompute::None));
   EXPECT_THAT(set_error("pipeline.recompute=some"),
               HasSubstr("must be \"none\", \"attention\", \"all\" or a list of stages"));
   EXPECT_THAT(set_error("pipeline.recompute=[-1]"), HasSubstr("the list [-1]"));

@@ -1,7 +1,7 @@
 // What a rank's tensors will take at their most, by arithmetic: before anything runs, or beside
 // what a run has measured.
 //
-//   std::vector<double> bytes = predict_memory(layout, schedule, {.rows = 4, .state_bytes = 8});
+//   std::vector<double> bytes = predict_memory(plan, schedule, {.rows = 4, .state_bytes = 8});
 //
 // Counted are weights, gradients and optimizer state; what the schedule holds between forwards and
 // backwards (by the simulator); what a layer needs in passing; and messages under way. Not counted
@@ -10,7 +10,7 @@
 
 #include <vector>
 
-#include "headrace/runtime/layout.h"
+#include "headrace/plan/plan.h"
 #include "headrace/schedule/schedule.h"
 
 namespace headrace {
@@ -24,14 +24,14 @@ struct MemoryOptions {
 };
 
 // Bytes that a microbatch makes a stage hold from its forward to its backward.
-double held_activations(const Layout& layout, int stage, const MemoryOptions& options);
+double held_activations(const Plan& plan, int stage, const MemoryOptions& options);
 
 // Throws UsageError where the weights of a single rank and their gradients, without which nothing
 // can be done, are more than this machine has memory.
-void require_memory_for_weights(const Layout& layout);
+void require_memory_for_weights(const Plan& plan);
 
 // Bytes, for each rank of the schedule.
-std::vector<double> predict_memory(const Layout& layout,
+std::vector<double> predict_memory(const Plan& plan,
                                    const Schedule& schedule,
                                    const MemoryOptions& options);
 

@@ -1,7 +1,7 @@
-// What the actions of a layout's stages cost by the layers' own estimates: for who compares
+// What the actions of a plan's stages cost by the layers' own estimates: for who compares
 // schedules before anything has been measured.
 //
-//   Costs costs = stage_costs(layout);
+//   Costs costs = stage_costs(plan);
 //
 // Times are those of one sequence, in the unit that stages are balanced by (LayerCost::weight). An
 // input gradient is taken to cost what the forward does, and a weight gradient its matrix products;
@@ -9,11 +9,11 @@
 // what a stage holds of a sequence from forward to backward, in bytes of fp32.
 #pragma once
 
-#include "headrace/runtime/layout.h"
+#include "headrace/plan/plan.h"
 #include "headrace/schedule/costs.h"
 
 namespace headrace {
 
-Costs stage_costs(const Layout& layout);
+Costs stage_costs(const Plan& plan);
 
 }  // namespace headrace

@@ -1,4 +1,4 @@
-#include "headrace/runtime/predict_memory.h"
+#include "headrace/plan/memory.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -20,21 +20,20 @@ constexpr double kMessages = 3;
 
 class Prediction {
  public:
-  Prediction(const Layout& layout, const MemoryOptions& options)
-      : layout_(layout), options_(options) {}
+  Prediction(const Plan& plan, const MemoryOptions& options) : plan_(plan), options_(options) {}
 
   // From a microbatch's forward to its backward.
   double held(int stage) const {
     if (recompute(stage) == Recompute::All) return input(stage);
-    return sum(stage, [&](const LayerSpec& layer) { return held_by(layer, recompute(stage)); });
+    return sum(stage, [&](const LayerInfo& layer) { return held_by(layer, recompute(stage)); });
   }
 
   // Besides, while its backward runs. Layers let go of what they hold one after the other, the last
   // one first.
   double in_passing(int stage) const {
     double most = 0, freed = 0;
-    for (int i = layout_.end(stage) - 1; i >= first(stage); --i) {
-      const LayerSpec& layer = spec(i);
+    for (int i = plan_.end(stage) - 1; i >= first(stage); --i) {
+      const LayerInfo& layer = spec(i);
       double needed = options_.rows * kFloat * layer.memory.working;
       if (options_.product_bytes != kFloat)
         needed += options_.rows * options_.product_bytes * layer.memory.copies;
@@ -45,7 +44,7 @@ class Prediction {
     }
     if (recompute(stage) != Recompute::All) return most;
     return most - input(stage) +
-           sum(stage, [&](const LayerSpec& layer) { return held_by(layer, Recompute::None); });
+           sum(stage, [&](const LayerInfo& layer) { return held_by(layer, Recompute::None); });
   }
 
   double messages(int stage) const { return kMessages * std::max(input(stage), output(stage)); }
@@ -53,7 +52,7 @@ class Prediction {
   // Weights, their gradients, the optimizer's state, and casts of matrices.
   double kept(int stage, double replicas) const {
     const double shards = options_.sharded ? replicas : 1;
-    return sum(stage, [&](const LayerSpec& layer) {
+    return sum(stage, [&](const LayerInfo& layer) {
       double bytes = 0;
       for (const ParameterSpec& parameter : layer.parameters) {
         const double elements = elements_of(parameter);
@@ -66,7 +65,7 @@ class Prediction {
   }
 
   double weights(int stage) const {
-    return sum(stage, [](const LayerSpec& layer) {
+    return sum(stage, [](const LayerInfo& layer) {
       double elements = 0;
       for (const ParameterSpec& parameter : layer.parameters) elements += elements_of(parameter);
       return kFloat * elements;
@@ -80,18 +79,16 @@ class Prediction {
         parameter.shape.begin(), parameter.shape.end(), 1.0,
         [](double product, std::int64_t size) { return product * static_cast<double>(size); });
   }
-  int first(int stage) const { return layout_.starts[static_cast<std::size_t>(stage)]; }
-  const LayerSpec& spec(int i) const { return layout_.model[static_cast<std::size_t>(i)]; }
-  Recompute recompute(int stage) const {
-    return layout_.recompute[static_cast<std::size_t>(stage)];
-  }
+  int first(int stage) const { return plan_.starts[static_cast<std::size_t>(stage)]; }
+  const LayerInfo& spec(int i) const { return plan_.layers[static_cast<std::size_t>(i)]; }
+  Recompute recompute(int stage) const { return plan_.recompute[static_cast<std::size_t>(stage)]; }
   double input(int stage) const {
     return stage == 0 ? 0 : options_.rows * spec(first(stage) - 1).cost.boundary_bytes;
   }
   double output(int stage) const {
-    return options_.rows * spec(layout_.end(stage) - 1).cost.boundary_bytes;
+    return options_.rows * spec(plan_.end(stage) - 1).cost.boundary_bytes;
   }
-  double held_by(const LayerSpec& layer, Recompute recompute) const {
+  double held_by(const LayerInfo& layer, Recompute recompute) const {
     const LayerMemory& memory = layer.memory;
     if (recompute == Recompute::Attention && memory.is_attention)
       return options_.rows * layer.cost.boundary_bytes;  // its input is as large as its output
@@ -100,51 +97,51 @@ class Prediction {
   template <class F>
   double sum(int stage, const F& of) const {
     double total = 0;
-    for (int i = first(stage); i < layout_.end(stage); ++i) total += of(spec(i));
+    for (int i = first(stage); i < plan_.end(stage); ++i) total += of(spec(i));
     return total;
   }
 
-  const Layout& layout_;
+  const Plan& plan_;
   const MemoryOptions& options_;
 };
 
 }  // namespace
 
-double held_activations(const Layout& layout, int stage, const MemoryOptions& options) {
-  return Prediction(layout, options).held(stage);
+double held_activations(const Plan& plan, int stage, const MemoryOptions& options) {
+  return Prediction(plan, options).held(stage);
 }
 
-void require_memory_for_weights(const Layout& layout) {
-  const Prediction prediction(layout, {});
-  for (int rank = 0; rank < layout.placement.ranks; ++rank) {
+void require_memory_for_weights(const Plan& plan) {
+  const Prediction prediction(plan, {});
+  for (int rank = 0; rank < plan.placement.ranks; ++rank) {
     double weights = 0;
-    for (const int stage : layout.placement.stages_of(rank)) weights += prediction.weights(stage);
+    for (const int stage : plan.placement.stages_of(rank)) weights += prediction.weights(stage);
     require_memory(2 * weights, cat("rank ", rank, " holds ", weights / kFloat,
                                     " parameters, and a gradient of each"));
   }
 }
 
-std::vector<double> predict_memory(const Layout& layout,
+std::vector<double> predict_memory(const Plan& plan,
                                    const Schedule& schedule,
                                    const MemoryOptions& options) {
-  const Prediction prediction(layout, options);
+  const Prediction prediction(plan, options);
   Costs costs;
   costs.memory_forward.clear();
   costs.memory_backward_weight.clear();
-  for (int s = 0; s < layout.stages(); ++s) {
+  for (int s = 0; s < plan.stages(); ++s) {
     costs.memory_forward.push_back(prediction.held(s));
     costs.memory_backward_weight.push_back(-prediction.held(s));
   }
   std::vector<double> bytes = simulate_totals(schedule, costs).peak_memory;
   const std::vector<StageVersions> versions =
       is_asynchronous(schedule) ? weight_versions(schedule) : std::vector<StageVersions>();
-  for (int rank = 0; rank < layout.placement.ranks; ++rank) {
+  for (int rank = 0; rank < plan.placement.ranks; ++rank) {
     double most_in_passing = 0;
     double& total = bytes[static_cast<std::size_t>(rank)];
     total += options.batch_bytes;
-    for (const int s : layout.placement.stages_of(rank)) {
+    for (const int s : plan.placement.stages_of(rank)) {
       most_in_passing = std::max(most_in_passing, prediction.in_passing(s));
-      total += prediction.kept(s, layout.placement.replicas(s)) + prediction.messages(s);
+      total += prediction.kept(s, plan.placement.replicas(s)) + prediction.messages(s);
       if (!versions.empty())
         total += (versions[static_cast<std::size_t>(s)].stored - 1) * prediction.weights(s);
     }

@@ -1,0 +1,54 @@
+// What a plan knows of a model: a list of layers, each with its parameters, and what it costs and
+// holds by an estimate or a measurement. How a layer is built is another matter (model/layer.h).
+//
+//   std::vector<LayerInfo> layers = gpt_layers(config);
+//   layers[3].cost.weight();
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace headrace {
+
+struct ParameterSpec {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  double mean = 0;       // of the normal distribution it starts from
+  double deviation = 0;  // 0: starts as the constant `mean`
+
+  std::int64_t elements() const;
+};
+
+// Of one sequence, forward only.
+struct LayerCost {
+  double flops = 0;           // of matrix products; a backward costs twice this
+  double moved_bytes = 0;     // read and written by all that is no matrix product
+  double boundary_bytes = 0;  // of the output
+
+  // What a stage is balanced by: matrix products and memory traffic in one unit, at the 10
+  // operations a byte that a CPU core and a GPU alike take within a factor of two.
+  double weight() const { return flops + 10 * moved_bytes; }
+};
+
+// Numbers that one sequence makes a layer hold.
+struct LayerMemory {
+  double floats = 0;          // from forward to backward in fp32, the input among them
+  double products = 0;        // and in the type of matrix products
+  double working = 0;         // besides, at most, while its forward or backward runs
+  double copies = 0;          // and where the type of the products is not fp32
+  bool is_attention = false;  // Recompute::Attention leaves only the input
+};
+
+struct LayerInfo {
+  std::string name;
+  int block = -1;  // the transformer block it is part of; -1: embedding or head
+  std::vector<ParameterSpec> parameters;
+  LayerCost cost;
+  LayerMemory memory;
+};
+
+// Of the whole model; a shared parameter counts once.
+std::int64_t parameter_count(const std::vector<LayerInfo>& layers);
+
+}  // namespace headrace
