@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
+#include <toml++/toml.h>
 
 #include "cli/commands.h"
 #include "headrace/base/error.h"
@@ -27,9 +28,22 @@ void require_folder(const fs::path& path) {
   check_usage(fs::is_directory(path), path.string(), " is no folder");
 }
 
+// What the run in that folder says of where its checkpoints are; empty: nothing.
+fs::path directory_of_run(const fs::path& run) {
+  const toml::parse_result config = toml::parse_file((run / "config.toml").string());
+  return config["checkpoint"]["directory"].value_or(std::string());
+}
+
 // A run's folder, or the one that its checkpoints lie in.
 fs::path directory_of(const fs::path& path) {
   require_folder(path);
+  try {
+    const fs::path other = fs::exists(path / "config.toml") && !fs::exists(path / "checksums.json")
+                               ? directory_of_run(path)
+                               : fs::path();
+    if (!other.empty()) return other;
+  } catch (const toml::parse_error&) {  // no run's
+  }
   return fs::is_directory(path / "checkpoints") ? path / "checkpoints" : path;
 }
 

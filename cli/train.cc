@@ -163,8 +163,10 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     page.note_phase(place.rank, Phase::Loading);
     config.run_dir = run_dir_of_launcher();
     // Other launchers leave it to rank 0, which can now tell all ranks if there is none to be had.
-    if (!is_worker() && place.rank == 0)
+    if (!is_worker() && place.rank == 0) {
       config.run_dir = claim.emplace(claim_folder(flags)).folder();
+      if (!config.resume) claim_checkpoints(config, flags.overwrite);
+    }
     std::optional<Console> console;
     if (place.rank == 0) console.emplace(std::cout, isatty(STDOUT_FILENO) == 1);
     TrainingHooks hooks;
@@ -205,6 +207,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   if (place) return work(flags, config, *place);
   chosen_interfaces();  // a fault of theirs is every worker's
   const RunClaim claim = claim_folder(flags);
+  if (!config.resume) claim_checkpoints(config, flags.overwrite);
   const Listening listening = listen_on_free_port();
   return launch({.workers = processes_of(config.pipeline),
                  .arguments = arguments,

@@ -7,8 +7,7 @@ cmake_minimum_required(VERSION 3.25)
 
 # Still to be put in their layer's own words. A file that has become clean must leave the list.
 set(exempt
-  headrace/data/batches.cc headrace/data/text.cc headrace/data/token_file.cc
-  headrace/runtime/pipeline.cc)
+  headrace/data/batches.cc headrace/data/text.cc headrace/data/token_file.cc)
 
 file(STRINGS ${ROOT}/headrace/train/config/keys.cc rows REGEX "^ +(model|data|train|pipeline)\\(\"[a-z0-9_]+\"")
 set(names "")

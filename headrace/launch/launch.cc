@@ -30,6 +30,9 @@ double seconds_since(Clock::time_point then) {
   return std::chrono::duration<double>(Clock::now() - then).count();
 }
 
+// Some tools signal a process and then its whole group.
+constexpr double kMeantAsOne = 0.02;  // seconds
+
 // Signals as something to poll for, and as they were before when it is over.
 class Signals {
  public:
@@ -102,7 +105,7 @@ class Launch {
     if (stop_signal_ == 0 && !cause_) {
       stop_signal_ = signal;
       end(options_.stop_grace);
-    } else if (signal != SIGHUP) {
+    } else if (signal != SIGHUP && seconds_since(ending_since_) > kMeantAsOne) {
       kill();  // whoever asks twice will not wait
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <utility>
 
 #include "headrace/base/error.h"
@@ -105,7 +106,8 @@ void Checkpoints::hear(std::int64_t step, const std::vector<std::vector<double>>
     if (transport_.rank() != 0) return;
     start([this] {
       complete_checkpoint(directory_, step_, transport_.size(), naming_, texts_);
-      if (config_.keep > 0) prune_checkpoints(directory_, static_cast<int>(config_.keep));
+      prune_checkpoints(directory_, config_.keep > 0 ? static_cast<int>(config_.keep)
+                                                     : std::numeric_limits<int>::max());
     });
   } else if (is(0, Work::Done)) {
     phase_ = Phase::None;

@@ -74,6 +74,11 @@ TrainingResult run_training(const Config& config,
   report.opening(run);
 
   TrainingResult result;
+  const std::int64_t every = config.train.evaluate_every;
+  // A run that was asked to stop did not stay for it.
+  if (config.resume && every > 0 && trainer.steps_done() % every == 0 &&
+      report.lacks_evaluation(trainer.steps_done()))
+    evaluate_now(config, run, hooks, report);
   bool first = true;
   while (trainer.steps_done() < run.samples->steps() && !result.stopped) {
     const auto start = std::chrono::steady_clock::now();
@@ -94,7 +99,6 @@ TrainingResult run_training(const Config& config,
     if (checkpoints) checkpoints->hear(done, step.told);
     if (first) transport.set_limit(config.pipeline.step_limit);
     first = false;
-    const std::int64_t every = config.train.evaluate_every;
     const bool more = done < run.samples->steps() && !result.stopped;
     if (more && every > 0 && done % every == 0)
       result.evaluation = evaluate_now(config, run, hooks, report);

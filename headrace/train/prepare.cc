@@ -43,7 +43,7 @@ std::string text_of(const std::map<std::string, double>& numbers) {
 }
 
 // The order of samples, and so the place in it, is that of these tokens alone.
-void require_same_data(const Resumed& from, const TokenFile& file) {
+void require_same_data(const Config& config, const Resumed& from, const TokenFile& file) {
   const std::map<std::string, double>& theirs = from.snapshot.numbers;
   const std::map<std::string, double> ours = numbers_of(file);
   for (const auto& [name, number] : ours) {
@@ -51,8 +51,9 @@ void require_same_data(const Resumed& from, const TokenFile& file) {
     check(found != theirs.end(), from.folder.string(), " does not say which data it is of: ", name,
           " is missing in its state");
   }
-  check(text_of(theirs) == text_of(ours), "the data is ", file.path().string(), " (", text_of(ours),
-        "), and that of ", from.folder.string(), " was another (", text_of(theirs),
+  check(text_of(theirs) == text_of(ours), config.data.tokens.empty() ? "data.text" : "data.tokens",
+        " is ", file.path().string(), " (", text_of(ours), "), and that of ", from.folder.string(),
+        " was another (", text_of(theirs),
         "); give it the same data, or begin a new run with its weights: model.from = \"",
         from.folder.string(), "\"");
 }
@@ -88,9 +89,11 @@ Prepared prepare(const Config& config,
     start = {from->snapshot.step, from->snapshot.samples};
   }
   run.samples = std::make_unique<Samples>(config, start);
-  if (from) require_same_data(*from, run.samples->file());
-  check(start.step < run.samples->steps(), "the run has done all of its ", start.step,
-        " steps; give more with train.steps or train.epochs");
+  if (from) require_same_data(config, *from, run.samples->file());
+  check(start.step < run.samples->steps(), "the run has done ", start.step, " steps, and ",
+        config.train.epochs > 0 ? cat("train.epochs ", config.train.epochs, " leaves")
+                                : cat("train.steps ", config.train.steps, " leaves"),
+        " nothing to do; give more");
   // An epoch's last, smaller batch may be too small for the schedule: found now, not at the end
   // of the epoch.
   const int fewest = microbatch_count(run.samples->fewest_rows(), config.train.microbatch);

@@ -8,6 +8,7 @@
 #include "headrace/train/evaluate.h"
 #include "headrace/train/measured_timeline.h"
 #include "headrace/train/summary.h"
+#include "headrace/transport/all_gather.h"
 
 namespace headrace {
 
@@ -22,7 +23,15 @@ void Report::opening(const Prepared& run) {
   if (!run.origin.empty())
     say(cat(config_.resume ? "# resumed: " : "# begins with the ", run.origin));
   if (folder_) say("# run folder: " + folder_->path().string());
+  if (folder_ && folder_->records() < run.trainer->steps_done())
+    say(cat("warning: metrics.jsonl holds ", folder_->records(), " records of the ",
+            run.trainer->steps_done(), " steps before"));
   if (folder_ && plan.found) folder_->write("schedule.csv", to_csv(plan.found->schedule));
+}
+
+bool Report::lacks_evaluation(std::int64_t step) const {
+  const bool lacks = folder_ && !folder_->has_evaluation(step);
+  return all_gather(transport_, {lacks ? 1.0 : 0.0}, kAgreement)[0][0] > 0;
 }
 
 void Report::step(const TrainerStep& step, double seconds, double loss_scale) {

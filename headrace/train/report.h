@@ -22,6 +22,9 @@ class Report {
   Report(const Config& config, Transport& transport, Console* console);
 
   void opening(const Prepared& run);
+  // Whether an evaluation after this step is missing in the records. Every rank calls it, and gets
+  // what is so on rank 0.
+  bool lacks_evaluation(std::int64_t step) const;
   void step(const TrainerStep& step, double seconds, double loss_scale);
   void evaluation(const EvaluationRecord& record);
   void say(std::string text);

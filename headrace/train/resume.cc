@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <set>
 #include <sstream>
@@ -11,6 +12,7 @@
 #include "headrace/base/faults.h"
 #include "headrace/base/file.h"
 #include "headrace/base/text.h"
+#include "headrace/checkpoint/files.h"
 #include "headrace/checkpoint/folder.h"
 #include "headrace/checkpoint/manifest.h"
 #include "headrace/checkpoint/read.h"
@@ -108,6 +110,32 @@ Snapshot read_share(const fs::path& folder, const Wanted& wanted, const Naming& 
   return share;
 }
 
+// Newest first: where the run has written them, and where it is to from now on.
+std::vector<FoundCheckpoint> candidates(const Config& config) {
+  std::vector<FoundCheckpoint> all = list_checkpoints(config.resume_from);
+  if (checkpoint_directory(config) != config.resume_from)
+    for (FoundCheckpoint& found : list_checkpoints(checkpoint_directory(config)))
+      all.push_back(std::move(found));
+  std::ranges::stable_sort(all, std::greater(), &FoundCheckpoint::step);
+  return all;
+}
+
+// What is wrong with the small files that everything else is judged by; "" for nothing.
+std::string fault_of_texts(const fs::path& folder) {
+  try {
+    const Manifest manifest = read_manifest(folder);
+    for (const char* name : {kRunConfigFile, kModelConfigFile, kStateFile}) {
+      const FileRecord* record = find(manifest, name);
+      if (record == nullptr) return cat(kManifestFile, " does not list ", name);
+      const MappedFile file(folder / name);
+      if (checksum_of(file.bytes()) != record->checksum) return cat(name, " is damaged");
+    }
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream in(text);
@@ -129,24 +157,39 @@ Config resumed_config(const fs::path& run, const std::vector<std::string>& setti
   const std::string text = read_file(file.string());
   check_usage(text.starts_with(kRunMark), file.string(),
               " was not written by a run; --resume takes the folder of a run");
-  Config config = parse_config(text, file.string(), {});
-  derive_anew(config, Given(settings));
-  config = parse_config(to_toml(config), file.string(), settings);
+  const Given given(settings);
+  check_usage(!given("model.from"),
+              "model.from is for a run that begins; one that is resumed goes ",
+              "on with its own weights");
+  Config saved = parse_config(text, file.string(), {});
+  saved.run_dir = run.string();
+  const std::string from = checkpoint_directory(saved).string();
+  derive_anew(saved, given);
+  Config config = parse_config(to_toml(saved), file.string(), settings);
   config.run_dir = run.string();
   config.resume = true;
+  config.resume_from = from;
   return config;
 }
 
+void claim_checkpoints(const Config& config, bool overwrite) {
+  if (config.checkpoint.directory.empty()) return;  // then they are in the folder that the run has
+  const std::vector<FoundCheckpoint> found = list_checkpoints(config.checkpoint.directory);
+  check_usage(overwrite || found.empty(), "checkpoint.directory ", config.checkpoint.directory,
+              " holds checkpoints of another run; choose another, or delete them with --overwrite");
+  for (const FoundCheckpoint& checkpoint : found) delete_checkpoint(checkpoint.path);
+}
+
 void require_resumable(const Config& config) {
-  const fs::path directory = checkpoint_directory(config);
-  const std::optional<FoundCheckpoint> newest = newest_complete(directory);
-  if (!newest) {
-    std::string why;
-    for (const FoundCheckpoint& found : list_checkpoints(directory))
-      why += cat("; ", found.path.string(), ": ", found.why);
-    throw UsageError(
-        cat("there is no complete checkpoint in ", directory.string(), " to go on from", why));
+  std::optional<FoundCheckpoint> newest;
+  std::string why;
+  for (const FoundCheckpoint& found : candidates(config)) {
+    const std::string fault = found.complete ? fault_of_texts(found.path) : found.why;
+    if (fault.empty() && !newest) newest = found;
+    if (!newest) why += cat("; ", found.path.string(), ": ", fault);
   }
+  check_usage(newest.has_value(), "there is no complete checkpoint in ", config.resume_from,
+              " to go on from", why);
   const std::string where = newest->path.string();
   const Config saved = parse_config(read_file((newest->path / kRunConfigFile).string()), where, {});
   Faults faults;
@@ -155,6 +198,7 @@ void require_resumable(const Config& config) {
     faults.check(is == wanted, name, " is ", wanted, ", and that of ", where, " is ", is);
   };
   same("data.tokenizer", saved.data.tokenizer, config.data.tokenizer);
+  same("data.validation", saved.data.validation, config.data.validation);
   same("train.seed", saved.train.seed, config.train.seed);
   same("train.optimizer", saved.train.optimizer, config.train.optimizer);
   faults.check((saved.train.momentum > 0) == (config.train.momentum > 0), "train.momentum is ",
@@ -184,11 +228,12 @@ Resumed read_newest(const Config& config,
   // Rank 0 decides which there are: another one might be written or deleted meanwhile.
   std::string mine;
   if (transport.rank() == 0) {
-    for (const FoundCheckpoint& found : list_checkpoints(checkpoint_directory(config))) {
-      if (found.complete)
+    for (const FoundCheckpoint& found : candidates(config)) {
+      const std::string fault = found.complete ? fault_of_texts(found.path) : found.why;
+      if (fault.empty())
         mine += cat(found.path.string(), "\n");
       else
-        say(cat("# passed over: ", found.path.string(), ": ", found.why));
+        say(cat("# passed over: ", found.path.string(), ": ", fault));
     }
   }
   const Wanted wanted = wanted_by(config, plan, transport.rank());

@@ -28,6 +28,10 @@ std::filesystem::path checkpoint_directory(const Config& config);
 // where there is no run.
 Config resumed_config(const std::filesystem::path& run, const std::vector<std::string>& settings);
 
+// Of a run that begins anew. Throws UsageError where checkpoint.directory holds checkpoints, which
+// are another run's; unless they are to be overwritten, and then it deletes them.
+void claim_checkpoints(const Config& config, bool overwrite);
+
 // Throws UsageError where the run has no complete checkpoint, has done all its steps, or where what
 // the checkpoint holds cannot be carried over: with the settings and both values.
 void require_resumable(const Config& config);

@@ -34,22 +34,27 @@ void append(std::ofstream& file, const fs::path& path, const std::string& line) 
 }
 
 // Records of steps that are to be done again go, and so does a line that was not written whole.
-void keep_records(const fs::path& path, std::int64_t done) {
-  if (!fs::exists(path)) return;
+// Returns how many stay.
+std::int64_t keep_records(const fs::path& path, std::int64_t done) {
+  if (!fs::exists(path)) return 0;
   std::istringstream in(read_file(path.string()));
   std::string kept;
+  std::int64_t count = 0;
   for (std::string line; std::getline(in, line);) {
     const std::optional<std::int64_t> step = step_of_record(line);
-    if (step && *step <= done && !in.eof()) kept += line + '\n';
+    if (!step || *step > done || in.eof()) continue;
+    kept += line + '\n';
+    ++count;
   }
   write_file(path.string(), kept);
+  return count;
 }
 
 }  // namespace
 
 RunFolder::RunFolder(const Config& config, std::int64_t done) : path_(config.run_dir) {
   if (config.resume) {
-    keep_records(path_ / kMetrics, done);
+    records_ = keep_records(path_ / kMetrics, done);
     keep_records(path_ / kEvaluations, done);
   } else {
     // config.toml, which says that the others are a run's, is replaced last.
@@ -59,6 +64,13 @@ RunFolder::RunFolder(const Config& config, std::int64_t done) : path_(config.run
   }
   write("config.toml", cat(kRunMark, "\n\n", to_toml(config)));
   metrics_ = open(path_ / kMetrics);
+}
+
+bool RunFolder::has_evaluation(std::int64_t step) const {
+  std::ifstream file(path_ / kEvaluations);
+  for (std::string line; std::getline(file, line);)
+    if (step_of_record(line) == step) return true;
+  return false;
 }
 
 void RunFolder::record(const StepRecord& record) {

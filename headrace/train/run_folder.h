@@ -22,6 +22,9 @@ class RunFolder {
 
   const std::filesystem::path& path() const { return path_; }
 
+  // Of steps before this run, where it resumes.
+  std::int64_t records() const { return records_; }
+  bool has_evaluation(std::int64_t step) const;
   // A line each, in metrics.jsonl and evaluations.jsonl (records.h).
   void record(const StepRecord& record);
   void record(const EvaluationRecord& record);
@@ -32,6 +35,7 @@ class RunFolder {
   std::filesystem::path path_;
   std::ofstream metrics_;
   std::ofstream evaluations_;
+  std::int64_t records_ = 0;
 };
 
 }  // namespace headrace

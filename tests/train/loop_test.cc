@@ -160,6 +160,66 @@ TEST_F(Loop, ADamagedCheckpointIsPassedOverAndNamed) {
   EXPECT_EQ(metrics("a").size(), 10U);
 }
 
+// Its texts are believed only once they are known to be whole.
+TEST_F(Loop, ACheckpointWithADamagedTextIsPassedOver) {
+  train(config("a"));
+  train(resumed("a", {"train.steps=8"}));
+  for (const char* name : {"config.toml", "config.json", "state.json"}) {
+    const fs::path file = checkpoint("a", 8) / name;
+    const std::string whole = Folder::read(file);
+    std::string damaged = whole;
+    damaged[damaged.find_last_of("0123456789")] ^= 1;
+    std::ofstream(file, std::ios::binary) << damaged;
+    Config more = resumed("a", {"train.steps=10"});
+    more.run_dir.clear();  // leaves everything as it is
+    more.checkpoint.directory.clear();
+    EXPECT_THAT(train(more),
+                AllOf(HasSubstr(name + std::string(" is damaged")), HasSubstr(", after step 6")));
+    std::ofstream(file, std::ios::binary) << whole;
+  }
+}
+
+TEST_F(Loop, AnEvaluationThatAStopDidNotWaitForIsMadeUp) {
+  const auto evaluations = [&](const std::string& run) {
+    return Folder::read(folder_ / run / "evaluations.jsonl");
+  };
+  Config whole = config("whole");
+  whole.train.evaluate_every = 2;
+  train(whole);
+  Config stopped = config("a");
+  stopped.train.evaluate_every = 2;
+  train(stopped, [](TrainingHooks& hooks) {
+    auto steps = std::make_shared<int>(0);
+    hooks.stop_requested = [steps] { return ++*steps == 4; };
+  });
+  train(resumed("a"));
+  EXPECT_EQ(evaluations("a"), evaluations("whole"));
+}
+
+TEST_F(Loop, RecordsThatAreGoneAreMissed) {
+  train(config("a"));
+  fs::remove(folder_ / "a" / "metrics.jsonl");
+  EXPECT_THAT(train(resumed("a", {"train.steps=8"})),
+              HasSubstr("warning: metrics.jsonl holds 0 records of the 6 steps before"));
+}
+
+TEST_F(Loop, ADirectoryOfCheckpointsIsOfOneRun) {
+  Config first = config("a");
+  first.checkpoint.directory = (folder_ / "shared").string();
+  claim_checkpoints(first, false);
+  train(first);
+  Config second = config("b");
+  second.checkpoint.directory = first.checkpoint.directory;
+  EXPECT_THAT(error_of<UsageError>([&] { claim_checkpoints(second, false); }),
+              AllOf(HasSubstr("checkpoint.directory "), HasSubstr("holds checkpoints of another"),
+                    HasSubstr("--overwrite")));
+  // The run itself goes on from there, into another one if it is told so.
+  train(resumed("a", {"train.steps=7", "checkpoint.directory=" + (folder_ / "moved").string()}));
+  EXPECT_EQ(list_checkpoints(folder_ / "moved").front().step, 7);
+  claim_checkpoints(second, true);
+  EXPECT_THAT(list_checkpoints(folder_ / "shared"), IsEmpty());
+}
+
 TEST_F(Loop, AnEpochsDropsAndAnotherBatchGoOnAtTheRightSample) {
   Config epochs = config("a");
   epochs.train.steps = 0;

@@ -90,9 +90,10 @@ struct Config {
   TrainConfig train;
   PipelineConfig pipeline;
   CheckpointConfig checkpoint;
-  std::string run_dir;    // flag only: where rank 0 writes the run's files; empty: nowhere
-  bool resume = false;    // flag only: go on from the newest checkpoint of the run in run_dir
-  bool timeline = false;  // flag only: write a trace of the run's last steps
+  std::string run_dir;      // flag only: where rank 0 writes the run's files; empty: nowhere
+  bool resume = false;      // flag only: go on from the newest checkpoint of the run in run_dir
+  std::string resume_from;  // where that run has written its checkpoints
+  bool timeline = false;    // flag only: write a trace of the run's last steps
 };
 
 // `settings` are "section.key=value", applied in order over the file's. A setting replaces what the
