@@ -30,8 +30,8 @@
 // The modules stay the caller's: they are moved to their devices, trained in place, and gradients
 // are added to the `.grad` of the parameters that they have registered. One that stands several
 // times in the model must do so in one stage. Modules are called once a microbatch, in ascending
-// order, from the thread of their stage: one that looks at the whole batch (BatchNorm) sees a
-// microbatch.
+// order, from the thread of their rank, which is kept until the Pipe's end or a failure: one that
+// looks at the whole batch (BatchNorm) sees a microbatch.
 //
 // What a module's forward draws from torch's default generators (Dropout) is keyed by the run, the
 // microbatch and the module: it is the same for every cut and schedule. torch::manual_seed()
@@ -65,7 +65,8 @@ struct PipeOptions {
   // so that the largest number of parameters of a stage is least.
   std::vector<int> balance = {};
   int microbatches = 1;
-  std::string schedule = "1f1b";  // of step(); any synchronous one with one copy of the weights
+  std::string schedule =
+      "1f1b";  // of step(): any synchronous one with one copy of the weights, or a file
   std::vector<torch::Device> devices = {};  // a rank each; empty: the CPU for all
   std::vector<int> recompute = {};          // stages that recompute their activations; {-1}: all
   // bf16 or fp16: operations choose their type as under torch's autocast; weights stay fp32. A

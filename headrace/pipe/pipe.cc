@@ -11,16 +11,16 @@
 #include "headrace/base/error.h"
 #include "headrace/model/draws.h"
 #include "headrace/model/module_layer.h"
+#include "headrace/pipe/backward_only.h"
 #include "headrace/pipe/batch.h"
 #include "headrace/pipe/ends.h"
+#include "headrace/pipe/module_plan.h"
 #include "headrace/pipe/operation.h"
-#include "headrace/pipe/schedules.h"
-#include "headrace/pipe/stages.h"
-#include "headrace/plan/source.h"
+#include "headrace/plan/plan.h"
 #include "headrace/runtime/executor.h"
 #include "headrace/runtime/stage.h"
-#include "headrace/schedule/generators/generators.h"
 #include "headrace/transport/local.h"
+#include "headrace/transport/rank_threads.h"
 
 namespace headrace {
 
@@ -41,8 +41,7 @@ std::vector<bool> modes_of(const torch::nn::Sequential& model) {
 struct Pipe::Inside {
   torch::nn::Sequential model;
   PipeOptions options;
-  Placement placement;
-  std::vector<int> starts;  // first module of each stage, and one past the last
+  Plan plan;  // of the modules; the last stage also has the loss
   std::vector<std::unique_ptr<Stage>> stages;
   LossFunction loss;
   Timeline timeline;
@@ -53,12 +52,17 @@ struct Pipe::Inside {
   std::int64_t runs = -1;          // of step() or forward(): what a schedule run calls its step
   std::uint64_t key = 0;           // of the run's draws
   std::atomic<bool> drew = false;  // whether a module drew anything in it
+  // A rank each, from the first run until stop(): a run that fails leaves messages behind.
+  std::vector<std::unique_ptr<Executor>> executors;
+  std::optional<RankThreads> threads;
 
   Inside(torch::nn::Sequential given, const PipeOptions& wanted);
   torch::Device device(int rank) const {
     return options.devices.empty() ? torch::Device(torch::kCPU) : options.devices[at(rank)];
   }
   void build();
+  void start();
+  void stop();
   // The first and the last stage are on different threads: `ends` is for both.
   void run(const Schedule& schedule, RunOptions how, Ends& ends);
   double step(const Tensors& inputs,
@@ -76,77 +80,71 @@ Pipe::Inside::Inside(torch::nn::Sequential given, const PipeOptions& wanted)
     : model(std::move(given)), options(wanted) {
   check_usage(options.microbatches >= 1, "Pipe: microbatches is ", options.microbatches,
               "; it must be 1 or more");
-  const int modules = static_cast<int>(model->size());
-  check_usage(modules >= 1, "Pipe: the model has no modules");
-  check_usage(options.schedule != kSearched,
-              "Pipe: schedule 'auto' is searched for by what layers "
-              "cost, and modules of your own do not say it; name a schedule");
-  // The stages a rank does not depend on the sizes.
-  const Placement example = generate(options.schedule, {.ranks = 2, .microbatches = 8}).placement;
-  const int per_rank = example.stages() / 2;
-  for (int s = 0; s < example.stages(); ++s)
-    check_usage(example.replicas(s) == 1, "Pipe: schedule '", options.schedule, "' keeps ",
-                example.replicas(s), " copies of each stage; use one that keeps one");
-  int ranks = static_cast<int>(options.devices.size());
-  if (!options.balance.empty()) {
-    const int count = static_cast<int>(options.balance.size());
-    check_usage(count % per_rank == 0, "Pipe: balance has ", count, " stages, and schedule '",
-                options.schedule, "' puts ", per_rank, " on each rank");
-    check_usage(ranks == 0 || ranks == count / per_rank, "Pipe: balance has ", count, " stages, ",
-                per_rank, " a rank, and there are ", ranks, " devices");
-    ranks = count / per_rank;
-  }
-  check_usage(ranks >= 1, "Pipe: give balance (modules a stage) or devices (one a rank)");
-  placement = generate(options.schedule, {.ranks = ranks, .microbatches = 4 * ranks}).placement;
-  starts = cut_modules(model, options.balance, placement.stages());
+  plan = plan_modules(model, options);
   build();
 }
 
 void Pipe::Inside::build() {
-  for (const int stage : options.recompute)
-    check_usage(stage >= -1 && stage < placement.stages(), "Pipe: recompute names stage ", stage,
-                "; there are stages 0 to ", placement.stages() - 1);
-  std::vector<std::vector<std::unique_ptr<Layer>>> layers(at(placement.stages()));
+  std::vector<std::vector<std::unique_ptr<Layer>>> layers(at(plan.stages()));
   std::vector<LayersWeights> weights(layers.size());
   int index = 0;
   for (const torch::nn::AnyModule& module : *model) {
-    const int stage = stage_of(index, starts);
-    const ModulePlace place{device(placement.rank(stage, 0)), index++, &drew};
+    const int stage = plan.stage_of(index);
+    const ModulePlace place{device(plan.placement.rank(stage, 0)), index++, &drew};
     module.ptr()->to(place.device);
     layers[at(stage)].push_back(module_layer(module, place));
     weights[at(stage)].push_back(module_weights(module));
   }
   layers.back().push_back(
-      loss_layer(loss, {device(placement.rank(placement.stages() - 1, 0)), index, &drew}));
+      loss_layer(loss, {device(plan.placement.rank(plan.stages() - 1, 0)), index, &drew}));
   weights.back().emplace_back();
-  for (int s = 0; s < placement.stages(); ++s) {
-    const bool again =
-        options.recompute == std::vector<int>{-1} || std::ranges::count(options.recompute, s) > 0;
+  for (int s = 0; s < plan.stages(); ++s)
     stages.push_back(std::make_unique<Stage>(s, std::move(layers[at(s)]), std::move(weights[at(s)]),
-                                             again ? Recompute::All : Recompute::None));
-  }
+                                             plan.recompute[at(s)]));
+}
+
+void Pipe::Inside::start() {
+  executors.resize(at(plan.placement.ranks));
+  threads.emplace(local_transports(plan.placement.ranks));
+}
+
+void Pipe::Inside::stop() {
+  threads.reset();
+  executors.clear();
 }
 
 void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
   std::mutex mutex;
-  timeline.name = schedule.name;
-  timeline.measured = true;
-  timeline.ranks.resize(at(placement.ranks));
-  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const int threads = options.threads > 0 ? options.threads : std::max(1, cores / placement.ranks);
   how.precision = options.precision;
   how.step = runs;
   how.key = key;
-  run_ranks(placement.ranks, [&](Transport& transport) {
-    torch::set_num_threads(threads);
-    std::vector<Stage*> mine;
-    for (const int s : placement.stages_of(transport.rank())) mine.push_back(stages[at(s)].get());
-    Executor executor(transport, placement, mine);
-    executor.run(schedule, how, ends);
+  timeline.name = schedule.name;
+  timeline.measured = true;
+  timeline.ranks.resize(at(plan.placement.ranks));
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int intra =
+      options.threads > 0 ? options.threads : std::max(1, cores / plan.placement.ranks);
+  const auto work = [&](Transport& transport) {
+    const int rank = transport.rank();
+    torch::set_num_threads(intra);
+    std::unique_ptr<Executor>& executor = executors[at(rank)];
+    if (!executor) {
+      std::vector<Stage*> mine;
+      for (const int s : plan.placement.stages_of(rank)) mine.push_back(stages[at(s)].get());
+      executor = std::make_unique<Executor>(transport, plan.placement, mine);
+    }
+    executor->run(schedule, how, ends);
     const std::lock_guard lock(mutex);
-    auto& events = timeline.ranks[at(transport.rank())];
-    events.insert(events.end(), executor.events().begin(), executor.events().end());
-  });
+    auto& events = timeline.ranks[at(rank)];
+    events.insert(events.end(), executor->events().begin(), executor->events().end());
+  };
+  if (!threads) start();
+  try {
+    threads->run(work);
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
 void Pipe::Inside::begin() {
@@ -167,7 +165,7 @@ double Pipe::Inside::step(const Tensors& inputs,
   const PipeBatch batch(inputs, options.microbatches, options.whole_inputs, true);
   const Tensors targets = batch.cut_target(target);
   if (!divisor) check_evenly_ignored(targets);
-  if (!of_step) of_step = pipe_step(options.schedule, placement.ranks, options.microbatches);
+  if (!of_step) of_step = schedule_of_step(plan, options.microbatches);
   loss = with;
   begin();
   StepEnds ends(batch, targets);
@@ -179,7 +177,7 @@ double Pipe::Inside::step(const Tensors& inputs,
 
 torch::Tensor Pipe::Inside::forward(const Tensors& inputs, bool save) {
   const PipeBatch batch(inputs, options.microbatches, options.whole_inputs, save);
-  if (!of_forward) of_forward = pipe_forward(placement, options.microbatches);
+  if (!of_forward) of_forward = schedule_of(plan, options.microbatches, Pass::Evaluate);
   begin();
   ForwardEnds ends(batch, options.microbatches);
   run(*of_forward, {.pass = save ? Pass::Train : Pass::Evaluate}, ends);
@@ -199,7 +197,7 @@ torch::Tensor Pipe::Inside::backward(const torch::Tensor& gradient) {
   check(options.recompute.empty() || modes == modes_of(model),
         "Pipe: train() or eval() was called on the model between forward() and backward(), which ",
         "is to compute the forward of stages in `recompute` again; call it after the backward");
-  if (!of_backward) of_backward = pipe_backward(placement, options.microbatches);
+  if (!of_backward) of_backward = backward_only(plan.placement, options.microbatches);
   saved = false;
   BackwardEnds ends(gradient.tensor_split(options.microbatches, 0));
   run(*of_backward, {}, ends);
@@ -210,7 +208,10 @@ torch::Tensor Pipe::Inside::backward(const torch::Tensor& gradient) {
 Pipe::Pipe(torch::nn::Sequential model, const PipeOptions& options)
     : inside_(std::make_shared<Inside>(std::move(model), options)) {}
 
-Pipe::~Pipe() = default;
+// What forward() gave may outlive this, and its backward() starts threads again.
+Pipe::~Pipe() {
+  inside_->stop();
+}
 
 std::vector<torch::Tensor> Pipe::parameters() const {
   std::vector<torch::Tensor> all;
@@ -255,13 +256,13 @@ torch::Tensor Pipe::forward(const Tensors& inputs) {
 }
 
 int Pipe::ranks() const {
-  return inside_->placement.ranks;
+  return inside_->plan.placement.ranks;
 }
 
 std::vector<int> Pipe::balance() const {
   std::vector<int> sizes;
-  for (std::size_t s = 0; s + 1 < inside_->starts.size(); ++s)
-    sizes.push_back(inside_->starts[s + 1] - inside_->starts[s]);
+  const Plan& plan = inside_->plan;
+  for (int s = 0; s < plan.stages(); ++s) sizes.push_back(plan.end(s) - plan.starts[at(s)]);
   return sizes;
 }
 

@@ -3,14 +3,12 @@
 #include <cassert>
 #include <chrono>
 #include <condition_variable>
-#include <exception>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <set>
 #include <thread>
 
-#include "headrace/tensor/exception_text.h"
 #include "headrace/transport/dense.h"
 #include "headrace/transport/wait_chain.h"
 
@@ -252,39 +250,6 @@ void run_ranks(int ranks,
   std::vector<std::unique_ptr<Transport>> transports = local_transports(ranks, options);
   run_ranks(
       ranks, [&](int rank) { return std::move(transports[static_cast<std::size_t>(rank)]); }, work);
-}
-
-void run_ranks(int ranks,
-               const std::function<std::unique_ptr<Transport>(int)>& make,
-               const std::function<void(Transport&)>& work) {
-  std::mutex mutex;
-  std::exception_ptr first;
-  const auto failed = [&](Transport* transport, int at_fault, const std::string& what,
-                          std::exception_ptr thrown) {
-    const bool ours = !transport || transport->fail(at_fault, what).reported_here;
-    const std::lock_guard lock(mutex);
-    if (ours && !first) first = std::move(thrown);
-  };
-  const auto run = [&](int rank) {
-    std::unique_ptr<Transport> transport;
-    try {
-      transport = make(rank);
-      work(*transport);
-    } catch (const PeerError& error) {
-      failed(transport.get(), error.peer, error.what(), std::current_exception());
-    } catch (const c10::Error& error) {
-      const std::string text = text_of(error);
-      failed(transport.get(), rank, text, std::make_exception_ptr(Error(text)));
-    } catch (const std::exception& error) {
-      failed(transport.get(), rank, text_of(error), std::current_exception());
-    } catch (...) {
-      failed(transport.get(), rank, "an exception of unknown type", std::current_exception());
-    }
-  };
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < ranks; ++rank) threads.emplace_back(run, rank);
-  for (std::thread& thread : threads) thread.join();
-  if (first) std::rethrow_exception(first);
 }
 
 }  // namespace headrace

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "headrace/transport/rank_threads.h"
 #include "headrace/transport/transport.h"
 
 namespace headrace {
@@ -26,15 +27,9 @@ struct LocalOptions {
 std::vector<std::unique_ptr<Transport>> local_transports(int ranks,
                                                          const LocalOptions& options = {});
 
-// Calls `work` for every rank in a thread of its own. The first failure ends the waits of all the
-// others; when all threads are joined it is thrown (not the failures that it brought about).
+// Calls `work` for every rank in a thread of its own, and throws, as said in rank_threads.h.
 void run_ranks(int ranks,
                const std::function<void(Transport&)>& work,
                const LocalOptions& options = {});
-
-// The same over transports of any kind; each is made, and destroyed, in its rank's thread.
-void run_ranks(int ranks,
-               const std::function<std::unique_ptr<Transport>(int)>& make,
-               const std::function<void(Transport&)>& work);
 
 }  // namespace headrace

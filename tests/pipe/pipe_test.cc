@@ -1,7 +1,11 @@
 // A user's own Sequential over stages: the same as without, through any schedule.
 #include "headrace/pipe.h"
 
+#include <atomic>
+#include <fstream>
+#include <set>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -49,8 +53,7 @@ class PipeSchedules : public testing::TestWithParam<std::tuple<std::string, int,
 TEST_P(PipeSchedules, StepIsThatOfThePlainModel) {
   torch::set_num_threads(1);
   const auto& [schedule, rows, recompute] = GetParam();
-  const bool two_stages_a_rank =
-      generate(schedule, {.ranks = 2, .microbatches = 8}).placement.stages() == 4;
+  const bool two_stages_a_rank = find_generator(generators(), schedule).stages_per_rank == 2;
   PipeOptions options;
   options.balance = two_stages_a_rank ? std::vector<int>{2, 4, 3, 3} : std::vector<int>{5, 7};
   options.microbatches = 6;
@@ -232,6 +235,20 @@ TEST(Pipe, TheTimelineHoldsEveryAction) {
   }
 }
 
+TEST(Pipe, RunsAScheduleFile) {
+  const std::string file = testing::TempDir() + "pipe_test.csv";
+  std::ofstream(file) << to_csv(generate("zb-v", {.ranks = 2, .microbatches = 4}));
+  torch::nn::Sequential plain = model_of();
+  Pipe pipe(model_of(),
+            {.balance = {3, 3, 3, 3}, .microbatches = 4, .schedule = file, .threads = 1});
+  const Batch batch = batch_of(8);
+  EXPECT_EQ(pipe.step(batch.input, batch.target, loss_of), plain_step(plain, batch, 4, loss_of));
+  Pipe other(model_of(), {.balance = {3, 3, 3, 3}, .microbatches = 2, .schedule = file});
+  EXPECT_THAT([&] { other.step(batch.input, batch.target, loss_of); },
+              ThrowsMessage<UsageError>(
+                  AllOf(HasSubstr("Pipe: schedule '"), HasSubstr("is for 4 microbatches"))));
+}
+
 TEST(Pipe, Refusals) {
   const auto refuse = [](const PipeOptions& options, const std::string& part) {
     EXPECT_THAT([&] { Pipe(model_of(), options); }, ThrowsMessage<UsageError>(HasSubstr(part)));
@@ -242,7 +259,8 @@ TEST(Pipe, Refusals) {
   refuse({}, "give balance");
   refuse({.balance = {4, 4, 4}, .schedule = "zb-v"}, "3 stages, and schedule 'zb-v' puts 2");
   refuse({.balance = {6, 6}, .schedule = "chimera"}, "2 copies");
-  refuse({.balance = {6, 6}, .schedule = "1f1"}, "1f1b");
+  refuse({.balance = {6, 6}, .schedule = "1f1"},
+         "Pipe: no schedule is called '1f1'; did you mean '1f1b'");
   refuse({.balance = {6, 6}, .schedule = "auto"}, "schedule 'auto' is searched for by what layers");
   refuse({.balance = {6, 6}, .recompute = {2}}, "recompute names stage 2");
   refuse({.balance = {6, 6}, .devices = {torch::kCPU}}, "1 devices");
@@ -264,6 +282,47 @@ TEST(Pipe, AFailingModuleIsNamedAndTheNextStepRuns) {
               ThrowsMessage<Error>(AllOf(HasSubstr("stage 1"), HasSubstr("1F0"))));
   const Batch batch = batch_of(4);
   EXPECT_GT(pipe.step(batch.input, batch.target, loss_of), 0);
+}
+
+// Counts the threads that have called it and ended.
+struct ThreadsImpl : torch::nn::Module {
+  struct Mark {
+    explicit Mark(std::atomic<int>& count) : ended(count) {}
+    ~Mark() { ++ended; }
+    std::atomic<int>& ended;
+  };
+  explicit ThreadsImpl(std::atomic<int>& count) : ended(count) {}
+  Tensor forward(const Tensor& x) {
+    thread_local const Mark mark(ended);
+    seen.insert(std::this_thread::get_id());
+    return x * 1;
+  }
+  std::atomic<int>& ended;
+  std::set<std::thread::id> seen;  // written by one thread at a time
+};
+TORCH_MODULE(Threads);
+
+TEST(Pipe, ThreadsAreKeptUntilItsEnd) {
+  std::atomic<int> ended = 0;
+  Threads first(ended), second(ended);
+  const Batch batch = batch_of(4);
+  Tensor late;
+  {
+    Pipe pipe(torch::nn::Sequential(first, second), {.balance = {1, 1}, .microbatches = 2});
+    for (int i = 0; i < 3; ++i) pipe.step(batch.input, batch.target, loss_of);
+    pipe.forward(batch.input.clone().requires_grad_()).sum().backward();
+    EXPECT_EQ(ended, 0);
+    EXPECT_EQ(first->seen.size(), 1U);
+    EXPECT_EQ(second->seen.size(), 1U);
+    EXPECT_NE(first->seen, second->seen);
+    EXPECT_FALSE(first->seen.contains(std::this_thread::get_id()));
+    EXPECT_THROW(pipe.step(batch.input, torch::zeros({4, 7}), loss_of), Error);
+    EXPECT_EQ(ended, 2);  // what a failed run leaves behind goes with its threads
+    pipe.step(batch.input, batch.target, loss_of);
+    late = pipe.forward(batch.input).sum();
+  }
+  EXPECT_EQ(ended, 4);
+  late.backward();  // with threads of its own again
 }
 
 TEST(Pipe, ASecondBackwardIsRefused) {
