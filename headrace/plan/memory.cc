@@ -57,6 +57,7 @@ class Prediction {
       for (const ParameterSpec& parameter : layer.parameters) {
         const double elements = elements_of(parameter);
         bytes += elements * (2 * kFloat + options_.state_bytes / shards);
+        if (options_.checkpoints) bytes += elements * (kFloat + options_.state_bytes) / replicas;
         if (options_.product_bytes != kFloat && parameter.shape.size() > 1 && layer.cost.flops > 0)
           bytes += elements * options_.product_bytes;
       }

@@ -21,6 +21,9 @@ struct MemoryOptions {
   double state_bytes = 8;    // of the optimizer, a parameter: AdamW 8, SGD 0, with momentum 4
   bool sharded = false;      // the state is spread over a stage's replicas
   double batch_bytes = 0;    // of tokens and targets that every rank holds
+  // Weights and state are copied while training goes on, each by one of its replicas: for a
+  // checkpoint that is written meanwhile.
+  bool checkpoints = false;
 };
 
 // Bytes that a microbatch makes a stage hold from its forward to its backward.
