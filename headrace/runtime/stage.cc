@@ -120,6 +120,7 @@ Stage::Saved Stage::save(const Tensors& inputs, const Tensors& outputs, double b
 }
 
 Tensors Stage::forward(int microbatch, const Tensors& inputs, const Context& context, int version) {
+  if (version >= 0) weights_.drop_before(version);
   const LayersWeights& weights = version < 0 ? weights_.newest() : weights_.version(version);
   if (!context.training) {
     const torch::NoGradGuard no_grad;

@@ -25,9 +25,4 @@ void StageWeights::advance(bool keep, bool in_use) {
   }
 }
 
-const LayersWeights& StageWeights::version(int version) {
-  older_.erase(older_.begin(), older_.lower_bound(version));
-  return version == newest_version_ ? newest_ : older_.at(version);
-}
-
 }  // namespace headrace

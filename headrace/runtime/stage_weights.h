@@ -8,7 +8,9 @@
 //   weights.version(0);                    // what they were before it
 #pragma once
 
+#include <cstddef>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "headrace/tensor/tensors.h"
@@ -30,8 +32,12 @@ class StageWeights {
   // The newest are about to change: afterwards they may be new leaves with the same values. `keep`:
   // the old ones will be asked for as a version; `in_use`: forwards under way hold them.
   void advance(bool keep, bool in_use);
-  // Not older than any asked for before.
-  const LayersWeights& version(int version);
+  // Versions before this one will not be asked for any more.
+  void drop_before(int version) { older_.erase(older_.begin(), older_.lower_bound(version)); }
+  // One that was kept, or the newest.
+  const LayersWeights& version(int version) const {
+    return version == newest_version_ ? newest_ : older_.at(version);
+  }
 
  private:
   LayersWeights newest_;

@@ -143,6 +143,23 @@ TEST_F(Loop, RecordsHaveNeitherGapNorDouble) {
   EXPECT_EQ(metrics("a"), metrics("whole"));
 }
 
+// Layer 10's name begins as layer 100's does.
+TEST_F(Loop, AModelOfAHundredLayersIsSavedWholeAndGoesOn) {
+  Config deep = config("a", 2);
+  deep.model.gpt.layers = 101;
+  deep.model.gpt.width = 8;
+  deep.model.gpt.heads = 1;
+  deep.train.steps = 2;
+  deep.data.validation = 0;
+  Config whole = deep;
+  whole.run_dir = config("whole").run_dir;
+  train(whole);
+  train(deep, [](TrainingHooks& hooks) { hooks.stop_requested = [] { return true; }; });
+  train(resumed("a", {"pipeline.ranks=3"}));
+  EXPECT_EQ(metrics("a"), metrics("whole"));
+  EXPECT_THAT(verify_checkpoint(checkpoint("a", 2)), IsEmpty());
+}
+
 TEST_F(Loop, ADamagedCheckpointIsPassedOverAndNamed) {
   Config twice = config("a");
   train(twice);
