@@ -1,7 +1,7 @@
 # cmake -DROOT=… -P CheckMessages.cmake: fails where a text left of headrace/train names a key of train's file.
 #
 # A layer speaks of its own nouns ("ranks is 0"); who knows the settings puts the section before them
-# (headrace/train/config/naming.h). The keys are those of the table in headrace/train/config/keys.cc.
+# (headrace/train/config/refusals.h). The keys are those of the table in headrace/train/config/keys.cc.
 
 cmake_minimum_required(VERSION 3.25)
 
@@ -9,10 +9,10 @@ cmake_minimum_required(VERSION 3.25)
 set(exempt
   headrace/data/batches.cc headrace/data/text.cc headrace/data/token_file.cc)
 
-file(STRINGS ${ROOT}/headrace/train/config/keys.cc rows REGEX "^ +(model|data|train|pipeline)\\(\"[a-z0-9_]+\"")
+file(STRINGS ${ROOT}/headrace/train/config/keys.cc rows REGEX "^ +(model|data|train|pipeline|checkpoint)\\(\"[a-z0-9_]+\"")
 set(names "")
 foreach(row IN LISTS rows)
-  string(REGEX MATCH "(model|data|train|pipeline)\\(\"([a-z0-9_]+)\"" _ "${row}")
+  string(REGEX MATCH "(model|data|train|pipeline|checkpoint)\\(\"([a-z0-9_]+)\"" _ "${row}")
   list(APPEND names "${CMAKE_MATCH_1}[.]${CMAKE_MATCH_2}")
 endforeach()
 if(NOT names)

@@ -22,7 +22,7 @@ namespace headrace {
 struct LayerItem {
   std::string name;
   int block = -1;     // the transformer block it is part of; -1: none
-  double weight = 1;  // estimated or measured cost, any unit
+  double weight = 1;  // estimated cost, any unit
 };
 
 struct SplitWish {

@@ -12,9 +12,6 @@
 
 namespace headrace {
 
-// Bytes that each rank's tensors take at their most, by plan/memory.
-std::vector<double> predicted_memory(const Config& config, const Plan& plan);
-
 // "#" lines: sizes as resolved, data, model (parameters, operations a token), then the layer →
 // stage table.
 std::string opening_text(const Config& config, const Plan& plan, const Samples& samples);

@@ -11,9 +11,9 @@
 #include "headrace/plan/gpt_layers.h"
 #include "headrace/plan/memory.h"
 #include "headrace/schedule/schedule.h"
-#include "headrace/train/config/naming.h"
+#include "headrace/train/config/refusals.h"
+#include "headrace/train/predicted_memory.h"
 #include "headrace/train/resume.h"
-#include "headrace/train/summary.h"
 
 namespace headrace {
 

@@ -15,7 +15,7 @@
 #include "headrace/plan/source.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/config/keys.h"
-#include "headrace/train/config/naming.h"
+#include "headrace/train/config/refusals.h"
 #include "headrace/train/config/value.h"
 
 namespace headrace {

@@ -1,4 +1,4 @@
-#include "headrace/train/config/naming.h"
+#include "headrace/train/config/refusals.h"
 
 #include <cctype>
 #include <cstddef>
