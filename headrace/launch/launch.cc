@@ -146,7 +146,7 @@ class Launch {
   int stop_signal_ = 0;
   std::optional<Cause> cause_;
   std::optional<Clock::time_point> failing_since_;
-  Clock::time_point ending_since_{};
+  Clock::time_point ending_since_;
   double kill_after_ = 0;  // seconds after ending_since_; 0: not ending, or killed
 };
 

@@ -26,14 +26,14 @@ Placement bidirectional(const GeneratorOptions& options) {
 }
 
 // Of a schedule that there always is once its sizes fit.
-template <Schedule (*order)(const GeneratorOptions&)>
+template <Schedule (*Order)(const GeneratorOptions&)>
 Made always(const GeneratorOptions& options) {
-  return {.schedule = order(options), .refusal = {}};
+  return {.schedule = Order(options), .refusal = {}};
 }
 
-template <Schedule (*order)(int, int)>
+template <Schedule (*Order)(int, int)>
 Made always(const GeneratorOptions& options) {
-  return {.schedule = order(options.ranks, options.microbatches), .refusal = {}};
+  return {.schedule = Order(options.ranks, options.microbatches), .refusal = {}};
 }
 
 }  // namespace
