@@ -31,8 +31,8 @@ Batches::Batches(std::shared_ptr<const TokenFile> file,
       seed_(seed) {
   assert(context >= 1 && begin >= 0 && begin <= end && end <= file_->size());
   check(samples_ >= 1, file_->path().string(), ": tokens ", begin, " to ", end, " are ",
-        end - begin, ", and one sample takes ", context + 1, " (model.context ", context,
-        " and a target); give more text or a smaller context");
+        end - begin, ", and one sample takes ", context + 1, " (a context of ", context,
+        ", and a target); give more text or a smaller context");
 }
 
 Batch Batches::samples_at(std::int64_t first, std::int64_t rows) const {

@@ -61,8 +61,8 @@ std::string cache_name(const std::vector<fs::path>& files, const Tokenizer& toke
     bytes += text.size();
     add(text);
   }
-  check(bytes > 0, "data.text is empty: ", files.size(), " file(s), the first ",
-        files.front().string(), ", hold not one byte");
+  check(bytes > 0, "text is empty: ", files.size(), " file(s), the first ", files.front().string(),
+        ", hold not one byte");
   std::array<char, 32> name{};
   std::snprintf(name.data(), name.size(), "%016llx.tokens",
                 static_cast<unsigned long long>(XXH3_64bits_digest(&state)));
@@ -129,16 +129,16 @@ std::vector<fs::path> expand_patterns(const std::vector<std::string>& patterns) 
         ::glob(pattern.c_str(), GLOB_BRACE | GLOB_TILDE | GLOB_NOSORT, nullptr, &found);
     std::vector<fs::path> matches(found.gl_pathv, found.gl_pathv + found.gl_pathc);
     ::globfree(&found);
-    check(status == 0 && !matches.empty(), "no file matches data.text '", pattern, "' (looked in ",
+    check(status == 0 && !matches.empty(), "text '", pattern, "': no file matches it (looked in ",
           fs::current_path().string(), ")");
     std::sort(matches.begin(), matches.end());
     for (const fs::path& match : matches) {
-      check(!fs::is_directory(match), "data.text '", pattern, "' matches the folder ",
-            match.string(), "; give its files, as ", (match / "*.txt").string());
+      check(!fs::is_directory(match), "text '", pattern, "' matches the folder ", match.string(),
+            "; give its files, as ", (match / "*.txt").string());
       if (std::find(files.begin(), files.end(), match) == files.end()) files.push_back(match);
     }
   }
-  check(!files.empty(), "data.text names no file");
+  check(!files.empty(), "text names no file");
   return files;
 }
 
@@ -151,8 +151,8 @@ std::shared_ptr<TokenFile> tokens_from_text(const std::vector<std::string>& patt
 
   std::error_code error;
   fs::create_directories(cache_dir, error);
-  check(fs::is_directory(cache_dir), "cannot make the folder ", cache_dir.string(),
-        " of data.cache: ", error.message());
+  check(fs::is_directory(cache_dir), "cache: cannot make the folder ", cache_dir.string(), ": ",
+        error.message());
   const Lock lock(cached.string() + ".lock");
   if (auto file = open_cached(cached, tokenizer)) return file;
   if (lock.held()) remove_unfinished(cached);

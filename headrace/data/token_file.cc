@@ -79,7 +79,7 @@ void TokenFile::parse() {
   const TokenHeader expected;
   const std::size_t magic = std::min(mapped_, sizeof header.magic);
   check(std::memcmp(map_, expected.magic.data(), magic) == 0, path_.string(),
-        " is not a token file: it does not begin with HRTOKENS; give text files as data.text");
+        " is not a token file: it does not begin with HRTOKENS; is it a text, to be given as one?");
   check(mapped_ >= sizeof header, path_.string(), " is cut short: it has ", mapped_,
         " bytes and a token file at least ", sizeof header, "; make it again");
   std::memcpy(&header, map_, sizeof header);

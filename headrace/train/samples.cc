@@ -10,13 +10,16 @@
 #include "headrace/base/text.h"
 #include "headrace/data/text.h"
 #include "headrace/data/tokenizer.h"
+#include "headrace/train/config/refusals.h"
 
 namespace headrace {
 namespace {
 
 std::shared_ptr<const TokenFile> open_tokens(const DataConfig& config) {
   if (!config.tokens.empty()) return std::make_shared<TokenFile>(config.tokens);
-  return tokens_from_text(config.text, *make_tokenizer(config.tokenizer), config.cache);
+  return naming_settings("data", [&] {
+    return tokens_from_text(config.text, *make_tokenizer(config.tokenizer), config.cache);
+  });
 }
 
 // What the user has named: of a text, not the file of its tokens in the cache.

@@ -18,6 +18,8 @@ auto naming_settings(const std::string& section, Work&& work) {
     return work();
   } catch (const UsageError& error) {
     throw UsageError(named_by_section(section, error.what()));
+  } catch (const Error& error) {
+    throw Error(named_by_section(section, error.what()));
   }
 }
 
