@@ -1,18 +1,23 @@
 # cmake -DROOT=… -P CheckMessages.cmake: fails where a text left of headrace/train names a key of train's file.
 #
 # A layer speaks of its own nouns ("ranks is 0"); who knows the settings puts the section before them
-# (headrace/train/config/refusals.h). The keys are those of the table in headrace/train/config/keys.cc.
+# (headrace/train/config/refusals.h). The keys are those of headrace/train/config/keys_*.cc.
 
 cmake_minimum_required(VERSION 3.25)
 
-file(STRINGS ${ROOT}/headrace/train/config/keys.cc rows REGEX "^ +(model|data|train|pipeline|checkpoint)\\(\"[a-z0-9_]+\"")
 set(names "")
-foreach(row IN LISTS rows)
-  string(REGEX MATCH "(model|data|train|pipeline|checkpoint)\\(\"([a-z0-9_]+)\"" _ "${row}")
-  list(APPEND names "${CMAKE_MATCH_1}[.]${CMAKE_MATCH_2}")
+file(GLOB tables ${ROOT}/headrace/train/config/keys_*.cc)
+foreach(table IN LISTS tables)
+  string(REGEX MATCH "keys_([a-z]+)[.]cc$" _ "${table}")
+  set(section ${CMAKE_MATCH_1})
+  file(STRINGS ${table} rows REGEX "^ +[a-z]+\\(\"[a-z0-9_]+\"")
+  foreach(row IN LISTS rows)
+    string(REGEX MATCH "[a-z]+\\(\"([a-z0-9_]+)\"" _ "${row}")
+    list(APPEND names "${section}[.]${CMAKE_MATCH_1}")
+  endforeach()
 endforeach()
 if(NOT names)
-  message(FATAL_ERROR "messages: no keys found in headrace/train/config/keys.cc")
+  message(FATAL_ERROR "messages: no keys found in headrace/train/config/keys_*.cc")
 endif()
 list(JOIN names "|" any)
 

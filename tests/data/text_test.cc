@@ -100,7 +100,8 @@ TEST_F(Text, LeftoversOfAKilledBuildAreRemoved) {
 TEST_F(Text, TheCacheMustBeWritable) {
   folder_.write("a.txt", "some text");
   folder_.write("cache", "a file, not a folder");
-  EXPECT_THAT(error_of<Error>([&] { tokens("a.txt"); }), HasSubstr("cache: cannot make the folder "));
+  EXPECT_THAT(error_of<Error>([&] { tokens("a.txt"); }),
+              HasSubstr("cache: cannot make the folder "));
 }
 
 // Twenty cold starts of four processes, one of them killed now and then.
