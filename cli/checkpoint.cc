@@ -93,8 +93,11 @@ bool verify(const fs::path& path) {
 
 // Whether they are the same.
 bool diff(const fs::path& a, const fs::path& b, Format format) {
-  require_folder(a);
-  require_folder(b);
+  for (const fs::path& each : {a, b}) {
+    require_folder(each);
+    check_usage(!fs::exists(each / "checkpoints"), each.string(), " is a run; give one of the ",
+                "folders in ", (each / "checkpoints").string());
+  }
   Table table({{.name = "part"}, {.name = "name"}, {.name = "difference"}, {.name = "largest"}});
   const std::vector<NumberDiff> numbers = diff_states(a, b);
   for (const NumberDiff& number : numbers)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <system_error>
 #include <utility>
 
 #include "headrace/base/error.h"
@@ -23,6 +24,13 @@ std::uint64_t bytes_of(const Snapshot& share) {
   for (const NamedTensors* tensors : {&share.weights, &share.first, &share.second})
     for (const auto& [name, tensor] : *tensors) bytes += tensor.nbytes();
   return bytes;
+}
+
+// As the user has written it, where that is shorter.
+std::string as_seen_from_here(const std::filesystem::path& path) {
+  std::error_code unknown;
+  const std::string near = std::filesystem::proximate(path, unknown).string();
+  return unknown || near.size() > path.string().size() ? path.string() : near;
 }
 
 double seconds_since(std::chrono::steady_clock::time_point then) {
@@ -114,7 +122,7 @@ void Checkpoints::hear(std::int64_t step, const std::vector<std::vector<double>>
     work_ = Work::Nothing;
     if (transport_.rank() == 0)
       say_(cat("checkpoint after step ", step_, ": ",
-               checkpoint_folder(directory_, step_).string()));
+               as_seen_from_here(checkpoint_folder(directory_, step_))));
   }
 }
 

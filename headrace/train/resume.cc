@@ -154,6 +154,9 @@ Config resumed_config(const fs::path& run, const std::vector<std::string>& setti
   const fs::path file = run / kRunFiles[0];
   check_usage(fs::exists(file), run.string(), " is no run's folder: it holds no ", kRunFiles[0],
               "; --resume takes the folder that the run wrote its files into");
+  check_usage(!fs::exists(run / kManifestFile), run.string(),
+              " is a checkpoint; --resume takes the ",
+              "folder of its run, and goes on from the newest that is there");
   const std::string text = read_file(file.string());
   check_usage(text.starts_with(kRunMark), file.string(),
               " was not written by a run; --resume takes the folder of a run");
