@@ -44,12 +44,6 @@ torch::Tensor Weights::value(std::size_t i) const {
   return leaf(entries_[i].owners.front()).detach();
 }
 
-Tensors Weights::leaves(std::size_t i) const {
-  Tensors all;
-  for (const Place& owner : entries_[i].owners) all.push_back(leaf(owner));
-  return all;
-}
-
 Tensors Weights::gradients(std::size_t i) const {
   Tensors all;
   for (const Place& owner : entries_[i].owners) all.push_back(leaf(owner).grad());

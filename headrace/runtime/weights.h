@@ -36,8 +36,7 @@ class Weights {
 
   // Outside of autograd; writing into it changes the parameter for all owners on this rank.
   torch::Tensor value(std::size_t i) const;
-  // The owners' leaves, in the order of the layers, and their gradients.
-  Tensors leaves(std::size_t i) const;
+  // Of the owners' leaves, in the order of the layers.
   Tensors gradients(std::size_t i) const;
   // The indices of a stage's.
   std::vector<std::size_t> of_stage(int stage) const;

@@ -137,14 +137,14 @@ void Checkpoints::fail() {
   for (const std::string& error : errors)
     if (text.empty()) text = error;
   text = cat("no checkpoint could be written after step ", step_, ": ", text);
-  check(!ending_ && config_.on_failure != "stop", text);
+  check(!must_ && config_.on_failure != "stop", text);
   if (transport_.rank() == 0) say_("warning: " + text);
 }
 
-void Checkpoints::finish() {
+void Checkpoints::finish(bool must) {
   constexpr double kSlowest = 1e6;  // bytes a second
   constexpr auto kPause = std::chrono::milliseconds(50);
-  ending_ = true;
+  must_ = must;
   const auto start = std::chrono::steady_clock::now();
   while (phase_ != Phase::None) {
     hear(step_, all_gather(transport_, tell(), kCheckpoint));

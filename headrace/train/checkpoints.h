@@ -5,7 +5,7 @@
 //   if (checkpoints.due(step)) checkpoints.begin(trainer.snapshot());
 //   TrainerStep done = trainer.step(batch, {.tell = checkpoints.tell()});
 //   checkpoints.hear(done.record.step, done.told);
-//   checkpoints.finish();                       // at the end
+//   checkpoints.finish(true);                   // at the end
 //
 // Every rank calls the same methods in the same order. What goes wrong on any of them is an Error on
 // all, or, where the run is to go on, a line for the user; what was complete before stays.
@@ -32,7 +32,7 @@ class Checkpoints {
  public:
   using Say = std::function<void(const std::string&)>;
 
-  // `say` is called on rank 0. `limit`: seconds that finish() waits, and a second more for each
+  // `say` is called on rank 0. `limit`: seconds that finish() waits at most, and a second more for each
   // megabyte.
   Checkpoints(const CheckpointConfig& config,
               std::filesystem::path directory,
@@ -54,8 +54,9 @@ class Checkpoints {
   void begin(Snapshot share);
   // The step of the newest that was begun and has not failed; -1: none.
   std::int64_t newest() const { return newest_; }
-  // Waits for what is being written. Throws Error where it could not be.
-  void finish();
+  // Waits for what is being written. Where it could not be, that is an Error if it `must`, and else
+  // what the configuration says.
+  void finish(bool must);
 
  private:
   enum class Phase : std::uint8_t { None, Sharing, Completing };
@@ -78,7 +79,7 @@ class Checkpoints {
   Phase phase_ = Phase::None;  // the same on every rank
   std::int64_t step_ = 0;      // of the one being written
   std::int64_t newest_ = -1;
-  bool ending_ = false;  // in finish(): what fails is an Error
+  bool must_ = false;    // in finish(): what fails is an Error
   bool wanted_ = false;  // one is due by time, or since a step at which none could be begun
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
   std::uint64_t bytes_ = 0;

@@ -109,11 +109,11 @@ TrainingResult run_training(const Config& config,
   require_finite_weights(trainer);
   if (checkpoints) {
     if (hooks.on_saving) hooks.on_saving();
-    checkpoints->finish();
+    checkpoints->finish(false);
     const bool wanted = config.checkpoint.at_end || checkpoints->due(result.steps_done);
     if (wanted && checkpoints->newest() != result.steps_done) {
       checkpoints->begin(snapshot_of(run));
-      checkpoints->finish();
+      checkpoints->finish(true);
     }
   }
   report.closing(run, result.stopped);
