@@ -10,10 +10,14 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <string>
 #include <vector>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
@@ -64,13 +68,30 @@ void plain_write(const fs::path& file, std::uint64_t bytes) {
   writer.finish();
 }
 
+// What this process has had the disk read so far, in bytes.
+std::uint64_t disk_reads() {
+  std::ifstream io("/proc/self/io");
+  std::string name;
+  std::uint64_t bytes = 0;
+  while (io >> name >> bytes)
+    if (name == "read_bytes:") return bytes;
+  return 0;
+}
+
+void drop_from_page_cache(const fs::path& folder) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
+    ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    ::close(fd);
+  }
+}
+
 void measure(const fs::path& folder, Transport& transport) {
   TrainConfig config;
   config.batch = kRows;
   config.microbatch = 4;
   config.microbatches = kRows / 4;
-  config.clip = 0;
-  Trainer trainer({.train = config, .steps = 100}, gpt(kModel),
+  Trainer trainer({.train = config, .optimizer = {.clip = 0}, .steps = 100}, gpt(kModel),
                   make_plan(gpt_layers(kModel), {.schedule = "1f1b"}), transport);
   auto generator = at::detail::createCPUGenerator(1);
   Batch batch;
@@ -82,8 +103,10 @@ void measure(const fs::path& folder, Transport& transport) {
   std::vector<std::string> names;
   for (const auto& [name, stored] : naming.stored) names.push_back(name);
 
+  const auto middle = names.begin() + static_cast<std::ptrdiff_t>(names.size() / 2);
+  const std::vector<std::string> half(names.begin(), middle);
   std::vector<double> steps, copies, writes, plains, reads;
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0, read = 0, own = 0;
   for (int round = 0; round < kRounds; ++round) {
     steps.push_back(seconds_of([&] { trainer.step(batch, {}); }));
     Snapshot share;
@@ -95,6 +118,13 @@ void measure(const fs::path& folder, Transport& transport) {
     }));
     plains.push_back(seconds_of([&] { plain_write(folder / "plain", bytes); }));
     reads.push_back(seconds_of([&] { read_checkpoint(written, names, naming); }));
+    drop_from_page_cache(written);
+    const std::uint64_t before = disk_reads();
+    const Snapshot of_one = read_checkpoint(written, half, naming);
+    read = disk_reads() - before;
+    own = 0;
+    for (const NamedTensors* tensors : {&of_one.weights, &of_one.first, &of_one.second})
+      for (const auto& [name, tensor] : *tensors) own += tensor.nbytes();
     fs::remove_all(written);
     fs::remove(folder / "plain");
   }
@@ -108,6 +138,8 @@ void measure(const fs::path& folder, Transport& transport) {
             << "  ratio                              "
             << fixed_text(median(plains) / median(writes), 2) << "\n"
             << "  read, from the page cache          " << rate(median(reads)) << "\n"
+            << "  read from the disk for a rank with " << bytes_text(static_cast<double>(own))
+            << " of them: " << bytes_text(static_cast<double>(read)) << "\n"
             << "  training waits for the copy        " << seconds_text(median(copies)) << ", "
             << fixed_text(100 * median(copies) / median(steps), 1) << "% of a step of "
             << seconds_text(median(steps)) << "\n";

@@ -146,8 +146,7 @@ void run(const Options& options, Transport& transport) {
   if (options.cut > 0 && transport.size() == 2)
     wish.cut.split = {model[static_cast<std::size_t>(options.cut)].name};
   Pipeline pipeline(model, make_plan(layers_of(model), wish), transport, {.seed = 1});
-  TrainConfig config;
-  Optimizer optimizer(config, pipeline.to_update().values);
+  Optimizer optimizer(OptimizerConfig(), pipeline.to_update().values);
   const auto tokens = [&](const char* what, int microbatch) {
     auto generator = at::detail::createCPUGenerator(keyed(1, what, microbatch));
     return torch::randint(0, size.model.vocabulary, {size.microbatch, size.model.context},

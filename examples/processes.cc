@@ -35,7 +35,7 @@ void train(Transport& transport) {
                          .dropout = 0};
   const Plan plan = make_plan(gpt_layers(config), {.schedule = "1f1b", .ranks = transport.size()});
   Pipeline pipeline(gpt(config), plan, transport, {.seed = 1});
-  Optimizer optimizer(TrainConfig(), pipeline.to_update().values);
+  Optimizer optimizer(OptimizerConfig(), pipeline.to_update().values);
   const torch::Tensor sequence = torch::arange(kContext + 1).remainder(17);
   const torch::Tensor inputs = sequence.slice(0, 0, kContext).expand({kRows, kContext});
   const torch::Tensor targets = sequence.slice(0, 1).expand({kRows, kContext});

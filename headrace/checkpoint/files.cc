@@ -23,11 +23,25 @@
 #include "headrace/base/error.h"
 
 namespace headrace {
-namespace {
 
-std::string digits(const XXH128_hash_t& hash) {
+struct Checksum::State {
+  XXH3_state_t hash;
+};
+
+Checksum::Checksum() : state_(std::make_unique<State>()) {
+  XXH3_128bits_reset(&state_->hash);
+}
+
+Checksum::~Checksum() = default;
+Checksum::Checksum(Checksum&&) noexcept = default;
+
+void Checksum::add(std::span<const std::byte> bytes) {
+  XXH3_128bits_update(&state_->hash, bytes.data(), bytes.size());
+}
+
+std::string Checksum::text() const {
   XXH128_canonical_t canonical;
-  XXH128_canonicalFromHash(&canonical, hash);
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&state_->hash));
   std::string text;
   for (const unsigned char byte : canonical.digest) {
     constexpr std::string_view kDigits = "0123456789abcdef";
@@ -37,13 +51,17 @@ std::string digits(const XXH128_hash_t& hash) {
   return text;
 }
 
-}  // namespace
+std::string checksum_of(std::span<const std::byte> bytes) {
+  Checksum checksum;
+  checksum.add(bytes);
+  return checksum.text();
+}
 
 struct FileWriter::State {
   std::filesystem::path path;
   int fd = -1;
   std::uint64_t bytes = 0;
-  XXH3_state_t hash;
+  Checksum checksum;
 
   State() = default;
   State(const State&) = delete;
@@ -59,7 +77,6 @@ struct FileWriter::State {
 
 FileWriter::FileWriter(const std::filesystem::path& path) : state_(std::make_unique<State>()) {
   state_->path = path;
-  XXH3_128bits_reset(&state_->hash);
   state_->fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   state_->require(state_->fd >= 0);
 }
@@ -72,7 +89,7 @@ void FileWriter::append(std::span<const std::byte> bytes) {
   constexpr std::size_t kPiece = std::size_t{1} << 20;
   while (!bytes.empty()) {
     const std::span<const std::byte> piece = bytes.first(std::min(bytes.size(), kPiece));
-    XXH3_128bits_update(&state_->hash, piece.data(), piece.size());
+    state_->checksum.add(piece);
     for (std::size_t done = 0; done < piece.size();) {
       const ssize_t n = ::write(state_->fd, piece.data() + done, piece.size() - done);
       if (n < 0 && errno == EINTR) continue;
@@ -91,8 +108,7 @@ void FileWriter::append(std::string_view text) {
 FileRecord FileWriter::finish() {
   state_->require(::fsync(state_->fd) == 0);
   state_->require(::close(std::exchange(state_->fd, -1)) == 0);
-  return {state_->path.filename().string(), state_->bytes,
-          digits(XXH3_128bits_digest(&state_->hash))};
+  return {state_->path.filename().string(), state_->bytes, state_->checksum.text()};
 }
 
 FileRecord write_durably(const std::filesystem::path& path, std::string_view text) {
@@ -128,10 +144,6 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
 MappedFile::~MappedFile() {
   if (!bytes_.empty())
     ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());  // NOLINT: it takes no const
-}
-
-std::string checksum_of(std::span<const std::byte> bytes) {
-  return digits(XXH3_128bits(bytes.data(), bytes.size()));
 }
 
 }  // namespace headrace

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,11 +13,32 @@
 
 namespace headrace {
 
+// XXH3-128 of bytes that come piece by piece.
+class Checksum {
+ public:
+  Checksum();
+  ~Checksum();
+  Checksum(Checksum&&) noexcept;
+  Checksum& operator=(Checksum&&) = delete;
+
+  void add(std::span<const std::byte> bytes);
+  std::string text() const;  // 32 hexadecimal digits
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// Of all of them.
+std::string checksum_of(std::span<const std::byte> bytes);
+
 // What is known of a file that was written.
 struct FileRecord {
   std::string name;  // without the folder
   std::uint64_t bytes = 0;
-  std::string checksum;  // XXH3-128, 32 hexadecimal digits
+  std::string checksum;
+  // Of a safetensors file: the checksum of each tensor's bytes, by its name.
+  std::map<std::string, std::string> tensors = {};
 
   bool operator==(const FileRecord&) const = default;
 };
@@ -56,8 +78,5 @@ class MappedFile {
   std::filesystem::path path_;
   std::span<const std::byte> bytes_;
 };
-
-// XXH3-128, as FileRecord has it.
-std::string checksum_of(std::span<const std::byte> bytes);
 
 }  // namespace headrace

@@ -16,6 +16,8 @@
 namespace headrace {
 namespace {
 
+constexpr std::uint64_t kVersion = 2;  // 1 had no sums of tensors
+
 // A file of the folder itself, not a path to somewhere else.
 bool is_plain(const std::string& name) {
   return !name.empty() && name != "." && name != ".." &&
@@ -36,17 +38,20 @@ std::string shard_file(const std::string& kind, int rank, int ranks) {
 
 std::string to_json(const Manifest& manifest) {
   nlohmann::ordered_json files = nlohmann::ordered_json::object();
-  for (const FileRecord& file : manifest)
-    files.push_back({file.name, {{"bytes", file.bytes}, {"xxh3_128", file.checksum}}});
-  return nlohmann::ordered_json({{"version", 1}, {"files", files}}).dump(1) + "\n";
+  for (const FileRecord& file : manifest) {
+    nlohmann::ordered_json entry = {{"bytes", file.bytes}, {"xxh3_128", file.checksum}};
+    if (!file.tensors.empty()) entry["tensors"] = file.tensors;
+    files.push_back({file.name, entry});
+  }
+  return nlohmann::ordered_json({{"version", kVersion}, {"files", files}}).dump(1) + "\n";
 }
 
 Manifest parse_manifest(const std::string& text, const std::string& name) {
   const nlohmann::json json = parse_json(text, name);
   JsonFields top(json, name);
   const std::uint64_t version = top.natural("version");
-  check(version == 1, name, " is of version ", version,
-        " of the checkpoint format, and this program reads version 1");
+  check(version == kVersion, name, " is of version ", version,
+        " of the checkpoint format, and this program reads version ", kVersion);
   const nlohmann::json& files = top.at("files");
   check(files.is_object(), name, ": files is not an object");
   top.require_no_more();
@@ -59,6 +64,14 @@ Manifest parse_manifest(const std::string& text, const std::string& name) {
     record.bytes = fields.natural("bytes");
     record.checksum = fields.text("xxh3_128");
     check(is_checksum(record.checksum), name, ": the checksum of ", file, " is none");
+    if (const nlohmann::json* tensors = fields.find("tensors"); tensors != nullptr) {
+      check(tensors->is_object(), name, ": the tensors of ", file, " are not an object");
+      for (const auto& [tensor, checksum] : tensors->items()) {
+        check(checksum.is_string() && is_checksum(checksum.get_ref<const std::string&>()), name,
+              ": the checksum of ", excerpt(tensor), " is none");
+        record.tensors.emplace(tensor, checksum.get<std::string>());
+      }
+    }
     fields.require_no_more();
   }
   check(to_json(manifest) == text, name, " is damaged: it is not as it was written");

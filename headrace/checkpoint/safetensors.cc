@@ -1,5 +1,6 @@
 #include "headrace/checkpoint/safetensors.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -47,15 +49,16 @@ const TensorView* SafetensorsFile::find(std::string_view name) const {
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      const std::vector<TensorInfo>& tensors)
-    : file_(path) {
+    : infos_(tensors), file_(path) {
+  std::uint64_t start = 0;
   // transformers asks for this word.
   nlohmann::ordered_json header = {{"__metadata__", {{"format", "pt"}}}};
   for (const TensorInfo& tensor : tensors) {
-    const std::uint64_t end = left_ + size_of(tensor);
+    const std::uint64_t end = start + size_of(tensor);
     header[tensor.name] = {{"dtype", to_string(tensor.dtype)},
                            {"shape", tensor.shape},
-                           {"data_offsets", {left_, end}}};
-    left_ = end;
+                           {"data_offsets", {start, end}}};
+    start = end;
   }
   std::string text = header.dump();
   const std::uint64_t before = sizeof(std::uint64_t) + text.size();
@@ -65,15 +68,27 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
   file_.append(text);
 }
 
-void SafetensorsWriter::append(std::span<const std::byte> bytes) {
-  assert(bytes.size() <= left_);
-  file_.append(bytes);
-  left_ -= bytes.size();
+void SafetensorsWriter::append(std::span<const std::byte> tensor) {
+  assert(checksums_.size() < infos_.size());
+  const TensorInfo& info = infos_[checksums_.size()];
+  assert(tensor.size() == size_of(info));
+  // Piece by piece, so that both sums are made while the bytes are in the cache.
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
+  Checksum checksum;
+  while (!tensor.empty()) {
+    const std::span<const std::byte> piece = tensor.first(std::min(tensor.size(), kPiece));
+    checksum.add(piece);
+    file_.append(piece);
+    tensor = tensor.subspan(piece.size());
+  }
+  checksums_.emplace(info.name, checksum.text());
 }
 
 FileRecord SafetensorsWriter::finish() {
-  assert(left_ == 0);
-  return file_.finish();
+  assert(checksums_.size() == infos_.size());
+  FileRecord record = file_.finish();
+  record.tensors = std::move(checksums_);
+  return record;
 }
 
 }  // namespace headrace

@@ -62,18 +62,19 @@ class SafetensorsFile {
   std::map<std::string, std::size_t, std::less<>> places_;
 };
 
-// Writes one: the tensors' bytes are appended in the order of `tensors`. The data begins at a
-// multiple of 64 bytes, so that fp32 can be used in place.
+// Writes one: the tensors are appended in the order of `tensors`. The data begins at a multiple of 64
+// bytes, so that fp32 can be used in place.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorInfo>& tensors);
 
-  void append(std::span<const std::byte> bytes);
-  FileRecord finish();  // on disk when it returns
+  void append(std::span<const std::byte> tensor);  // all the bytes of the next
+  FileRecord finish();                             // on disk when it returns
 
  private:
+  std::vector<TensorInfo> infos_;
   FileWriter file_;
-  std::uint64_t left_ = 0;  // bytes that are to come
+  std::map<std::string, std::string> checksums_;  // by name, of those that were appended
 };
 
 }  // namespace headrace

@@ -46,7 +46,8 @@ std::map<std::string, std::string> read_index(const fs::path& folder, const std:
 
 Shards::Shards(const fs::path& folder, const std::string& kind, Manifest manifest)
     : folder_(folder), manifest_(std::move(manifest)) {
-  const bool is_single = fs::exists(folder / kSingleFile) && !fs::exists(folder / kIndexFile);
+  const bool is_single =
+      manifest_.empty() && fs::exists(folder / kSingleFile) && !fs::exists(folder / kIndexFile);
   if (is_single) {
     auto single = std::make_unique<SafetensorsFile>(folder / kSingleFile);
     for (const TensorView& tensor : single->tensors()) files_.emplace(tensor.name, kSingleFile);
@@ -59,8 +60,13 @@ Shards::Shards(const fs::path& folder, const std::string& kind, Manifest manifes
 }
 
 const TensorView& Shards::at(const std::string& name) {
-  const TensorView* found = file(files_.at(name)).find(name);
+  const SafetensorsFile& in = file(files_.at(name));
+  const TensorView* found = in.find(name);
   assert(found != nullptr);  // file() has compared the names
+  if (!manifest_.empty() && checked_.insert(name).second)
+    check(find(manifest_, files_.at(name))->tensors.at(name) == checksum_of(found->bytes),
+          in.path().string(), " is damaged: the checksum of ", name,
+          " is wrong; resume from another checkpoint");
   return *found;
 }
 
@@ -72,8 +78,13 @@ const SafetensorsFile& Shards::file(const std::string& file) {
   if (!manifest_.empty()) {
     const FileRecord* record = find(manifest_, file);
     check(record != nullptr, path, " is not listed in ", kManifestFile);
-    check(record->checksum == checksum_of(opened->bytes()), path,
-          " is damaged: its checksum is wrong; resume from another checkpoint");
+    check(record->bytes == opened->bytes().size(), path, " has ", opened->bytes().size(),
+          " bytes, and ", kManifestFile, " says ", record->bytes);
+    const bool has_all = std::ranges::all_of(opened->tensors(), [&](const TensorView& tensor) {
+      return record->tensors.contains(tensor.name);
+    });
+    check(has_all && record->tensors.size() == opened->tensors().size(), path, " and ",
+          kManifestFile, " do not have the same tensors");
   }
   for (const TensorView& tensor : opened->tensors()) {
     const auto entry = files_.find(tensor.name);

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "headrace/checkpoint/manifest.h"
@@ -22,7 +23,8 @@ namespace headrace {
 class Shards {
  public:
   // `kind`: kFirst and kSecond are the moments, whose files are called as the weights' are, but for
-  // the kind. With a manifest each file is checked by it when it is mapped.
+  // the kind. With a manifest each tensor is checked by it when it is asked for, and nothing else of
+  // its file is read but the header.
   explicit Shards(const std::filesystem::path& folder,
                   const std::string& kind = kWeights,
                   Manifest manifest = {});
@@ -38,6 +40,7 @@ class Shards {
   Manifest manifest_;
   std::map<std::string, std::string> files_;
   std::map<std::string, std::unique_ptr<SafetensorsFile>> open_;
+  std::set<std::string> checked_;  // tensors
 };
 
 std::string to_index_json(const std::map<std::string, std::string>& files,

@@ -87,6 +87,7 @@ class Verifier {
         for (const TensorView& tensor : weights.file(file).tensors()) {
           check(tensor.dtype == Dtype::F32, path(file), ": ", excerpt(tensor.name), " is of type ",
                 to_string(tensor.dtype), ", not F32");
+          sum(file, tensor);
           bytes += tensor.bytes.size();
         }
       });
@@ -111,8 +112,18 @@ class Verifier {
           const TensorInfo& weight = weights.at(moment.name);
           check(static_cast<const TensorInfo&>(moment) == weight, file.path().string(), ": ",
                 excerpt(moment.name), " has not the type and shape of its weight");
+          sum(file.path().filename().string(), moment);
         }
       });
+  }
+
+  // A reader of this tensor alone goes by its own sum.
+  void sum(const std::string& file, const TensorView& tensor) {
+    const FileRecord* record = find(manifest_, file);
+    if (record == nullptr) return;  // said before
+    const auto found = record->tensors.find(tensor.name);
+    check(found != record->tensors.end() && found->second == checksum_of(tensor.bytes),
+          path(kManifestFile), " has another checksum of ", excerpt(tensor.name), " than ", file);
   }
 
   fs::path folder_;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "headrace/base/error.h"
-#include "headrace/model/hugging_face/gpt2.h"
+#include "headrace/model/families.h"
 #include "headrace/train/checkpoints.h"
 #include "headrace/train/evaluate.h"
 #include "headrace/train/prepare.h"
@@ -27,7 +27,7 @@ std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
   if (run.checkpoints.empty()) return nullptr;
   return std::make_unique<Checkpoints>(
       config.checkpoint, run.checkpoints, run.naming,
-      CheckpointTexts{gpt2_config_json(config.model.gpt), to_toml(config)}, transport,
+      CheckpointTexts{config_json(config.model.family), to_toml(config)}, transport,
       config.pipeline.start_limit, say);
 }
 
@@ -37,7 +37,7 @@ void require_finite_weights(Trainer& trainer) {
   for (std::size_t i = 0; i < weights.size(); ++i)
     check(torch::isfinite(weights.value(i)).all().item<bool>(), "the weights ", weights.name(i),
           " are not finite after step ", trainer.steps_done(),
-          "; try a lower train.learning_rate or more train.warmup");
+          "; try a lower optimizer.learning_rate or more optimizer.warmup");
 }
 
 std::optional<EvaluationRecord> evaluate_now(const Config& config,
@@ -50,9 +50,8 @@ std::optional<EvaluationRecord> evaluate_now(const Config& config,
     return std::nullopt;
   }
   if (hooks.on_evaluation) hooks.on_evaluation();
-  const std::int64_t wanted = config.train.evaluate_microbatch > 0
-                                  ? config.train.evaluate_microbatch
-                                  : config.train.microbatch;
+  const std::int64_t wanted =
+      config.evaluate.microbatch > 0 ? config.evaluate.microbatch : config.train.microbatch;
   const EvaluationRecord record =
       evaluate(run.trainer->pipeline(), run.samples->for_evaluation(0, sequences),
                std::min(wanted, sequences), run.trainer->steps_done(), hooks.on_action);
@@ -74,7 +73,7 @@ TrainingResult run_training(const Config& config,
   report.opening(run);
 
   TrainingResult result;
-  const std::int64_t every = config.train.evaluate_every;
+  const std::int64_t every = config.evaluate.every;
   // A run that was asked to stop did not stay for it.
   if (config.resume && every > 0 && trainer.steps_done() % every == 0 &&
       report.lacks_evaluation(trainer.steps_done()))

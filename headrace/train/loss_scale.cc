@@ -18,7 +18,7 @@ void LossScale::after_step(bool overflow) {
     good_ = 0;
     check(value_ >= kLeast,
           "gradients are not finite in fp16 with any loss scale; train with "
-          "train.precision = \"bf16\", or with a lower train.learning_rate");
+          "train.precision = \"bf16\", or with a lower optimizer.learning_rate");
   } else if (++good_ == kGrowAfter && value_ < kGreatest) {
     value_ *= 2;
     good_ = 0;

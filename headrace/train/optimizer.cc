@@ -8,7 +8,7 @@
 
 namespace headrace {
 
-double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t steps) {
+double learning_rate(const OptimizerConfig& config, std::int64_t step, std::int64_t steps) {
   const std::int64_t peak =
       std::max<std::int64_t>(config.warmup, 1) - 1;  // the step that has all of it
   const std::int64_t last = steps - 1;
@@ -32,11 +32,11 @@ Tensors select(const Tensors& all, const std::vector<std::size_t>& members) {
 
 }  // namespace
 
-Optimizer::Optimizer(const TrainConfig& config, const Tensors& values) : config_(config) {
+Optimizer::Optimizer(const OptimizerConfig& config, const Tensors& values) : config_(config) {
   const torch::NoGradGuard no_grad;
   groups_.resize(2);
   groups_[0].weight_decay = config.weight_decay;
-  const bool adam = config.optimizer == "adamw";
+  const bool adam = config.kind == "adamw";
   for (std::size_t i = 0; i < values.size(); ++i) {
     const torch::Tensor& value = values[i];
     groups_[value.dim() >= 2 ? 0 : 1].members.push_back(i);
@@ -58,7 +58,7 @@ void Optimizer::step(double rate, const Tensors& values, const Tensors& gradient
     if (group.members.empty()) continue;
     const Tensors of_group = select(values, group.members);
     const Tensors by = select(gradients, group.members);
-    if (config_.optimizer == "adamw")
+    if (config_.kind == "adamw")
       step_adamw(group, rate, of_group, by);
     else
       step_sgd(group, rate, of_group, by);

@@ -16,12 +16,12 @@ namespace headrace {
 // At step `step` (from 0) of `steps`. It climbs linearly from 0, which no step has, to
 // config.learning_rate at the last step of the warm-up, or without one at the first step; from there
 // half a cosine leads to config.minimum_learning_rate at the last step of all.
-double learning_rate(const TrainConfig& config, std::int64_t step, std::int64_t steps);
+double learning_rate(const OptimizerConfig& config, std::int64_t step, std::int64_t steps);
 
 class Optimizer {
  public:
   // Of parameters with the shapes of `values`, whose values are not looked at.
-  Optimizer(const TrainConfig& config, const Tensors& values);
+  Optimizer(const OptimizerConfig& config, const Tensors& values);
 
   // Changes the values, which are outside of autograd, by their gradients; both in the order of the
   // constructor's.
@@ -44,7 +44,7 @@ class Optimizer {
   void step_adamw(const Group& group, double rate, const Tensors& values, const Tensors& gradients);
   void step_sgd(const Group& group, double rate, const Tensors& values, const Tensors& gradients);
 
-  TrainConfig config_;
+  OptimizerConfig config_;
   std::vector<Group> groups_;
   Tensors first_, second_;
   Tensors counts_;  // Adam's kernel wants a number of steps for each

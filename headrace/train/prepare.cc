@@ -9,8 +9,7 @@
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
 #include "headrace/data/microbatches.h"
-#include "headrace/model/gpt.h"
-#include "headrace/model/hugging_face/gpt2.h"
+#include "headrace/model/families.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/resume.h"
 #include "headrace/train/trainable.h"
@@ -79,7 +78,7 @@ Prepared prepare(const Config& config,
                  Transport& transport,
                  const std::function<void(const std::string&)>& say) {
   Prepared run;
-  run.naming = gpt2_naming(config.model.gpt);
+  run.naming = naming_of(config.model.family);
   run.checkpoints = agree_on_directory(config, transport);
   const Plan plan = plan_of(config);
   std::optional<Resumed> from;
@@ -103,9 +102,10 @@ Prepared prepare(const Config& config,
   if (plan.found) require_agreement(transport, "schedules", searched_order(plan, fewest));
   run.trainer =
       std::make_unique<Trainer>(TrainerOptions{.train = config.train,
+                                               .optimizer = config.optimizer,
                                                .shard_optimizer = config.pipeline.shard_optimizer,
                                                .steps = run.samples->steps()},
-                                gpt(config.model.gpt), plan, transport);
+                                build(config.model.family), plan, transport);
   if (from) {
     run.trainer->restore(from->snapshot);
     run.origin = cat(from->folder.string(), ", after step ", start.step);

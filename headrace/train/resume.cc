@@ -18,10 +18,12 @@
 #include "headrace/checkpoint/read.h"
 #include "headrace/checkpoint/state.h"
 #include "headrace/launch/run_claim.h"
-#include "headrace/model/hugging_face/gpt2.h"
+#include "headrace/model/families.h"
 #include "headrace/runtime/ownership.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/train/agreement.h"
+#include "headrace/train/config/keys.h"
+#include "headrace/train/config/value.h"
 #include "headrace/transport/all_gather.h"
 
 namespace headrace {
@@ -66,24 +68,21 @@ void derive_anew(Config& config, const Given& given) {
     pipeline.ranks = 0;
 }
 
-std::string text_of(bool value) {
-  return value ? "true" : "false";
-}
-
 // Of two models, told by the settings.
-void compare_models(const GptConfig& theirs,
-                    const GptConfig& ours,
+void compare_models(const ModelFamily& theirs,
+                    const ModelFamily& ours,
                     const std::string& where,
                     Faults& faults) {
-  const auto same = [&](const char* name, const auto& is, const auto& wanted) {
-    faults.check(is == wanted, "model.", name, " is ", wanted, ", and that of ", where, " is ", is);
-  };
-  same("layers", theirs.layers, ours.layers);
-  same("width", theirs.width, ours.width);
-  same("heads", theirs.heads, ours.heads);
-  same("context", theirs.context, ours.context);
-  same("vocabulary", theirs.vocabulary, ours.vocabulary);
-  same("tied", text_of(theirs.tied), text_of(ours.tied));
+  Config of_theirs, of_ours;
+  of_theirs.model.family = theirs;
+  of_ours.model.family = ours;
+  for (const Key& key : keys()) {
+    // Dropout is of the run, not of its weights.
+    if (key.section != "model" || key.name == "dropout") continue;
+    const Value is = key.get(of_theirs), wanted = key.get(of_ours);
+    faults.check(is == wanted, key.full_name(), " is ", toml_text(wanted), ", and that of ", where,
+                 " is ", toml_text(is));
+  }
 }
 
 struct Wanted {
@@ -196,17 +195,17 @@ void require_resumable(const Config& config) {
   const std::string where = newest->path.string();
   const Config saved = parse_config(read_file((newest->path / kRunConfigFile).string()), where, {});
   Faults faults;
-  compare_models(saved.model.gpt, config.model.gpt, where, faults);
+  compare_models(saved.model.family, config.model.family, where, faults);
   const auto same = [&](const char* name, const auto& is, const auto& wanted) {
     faults.check(is == wanted, name, " is ", wanted, ", and that of ", where, " is ", is);
   };
   same("data.tokenizer", saved.data.tokenizer, config.data.tokenizer);
   same("data.validation", saved.data.validation, config.data.validation);
   same("train.seed", saved.train.seed, config.train.seed);
-  same("train.optimizer", saved.train.optimizer, config.train.optimizer);
-  faults.check((saved.train.momentum > 0) == (config.train.momentum > 0), "train.momentum is ",
-               config.train.momentum, ", and that of ", where, " is ", saved.train.momentum,
-               ", so that there is no state to go on from");
+  same("optimizer.kind", saved.optimizer.kind, config.optimizer.kind);
+  faults.check((saved.optimizer.momentum > 0) == (config.optimizer.momentum > 0),
+               "optimizer.momentum is ", config.optimizer.momentum, ", and that of ", where, " is ",
+               saved.optimizer.momentum, ", so that there is no state to go on from");
   faults.check(config.train.steps == 0 || newest->step < config.train.steps, where, " is of step ",
                newest->step, ", and train.steps is ", config.train.steps,
                ": nothing is left to do; give more with --steps");
@@ -218,7 +217,7 @@ void require_same_model(const Config& config) {
   check_usage(fs::exists(file), "model.from: there is no ", file.string(),
               "; it is the folder of a checkpoint, or of a GPT-2 as Hugging Face has it");
   Faults faults;
-  compare_models(parse_gpt2_config(read_file(file.string()), file.string()), config.model.gpt,
+  compare_models(parse_config_json(read_file(file.string()), file.string()), config.model.family,
                  config.model.from, faults);
   faults.require_none();
 }

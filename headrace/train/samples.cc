@@ -32,10 +32,10 @@ std::string source_of(const DataConfig& config) {
 
 Samples::Samples(const Config& config, const Start& start)
     : file_(open_tokens(config.data)), batch_(config.train.batch), start_(start) {
-  file_->require_below(config.model.gpt.vocabulary);
+  file_->require_below(sizes_of(config.model.family).vocabulary);
   const std::int64_t tokens = file_->size();
   const auto kept = static_cast<std::int64_t>(static_cast<double>(tokens) * config.data.validation);
-  const int context = config.model.gpt.context;
+  const int context = sizes_of(config.model.family).context;
   check(tokens - kept > context, source_of(config.data), " has ", tokens, " tokens, of which ",
         tokens - kept, " are for training, and a sample takes model.context + 1 = ", context + 1,
         "; give more text, or a smaller context");
@@ -45,7 +45,7 @@ Samples::Samples(const Config& config, const Start& start)
           " tokens for validation, but a sample takes model.context + 1 = ", context + 1,
           "; keep more, or 0 for no validation");
     validation_.emplace(file_, tokens - kept, tokens, context, config.train.seed);
-    const std::int64_t wanted = config.train.evaluate_sequences;
+    const std::int64_t wanted = config.evaluate.sequences;
     evaluation_samples_ =
         wanted == 0 ? validation_->samples() : std::min(wanted, validation_->samples());
   }

@@ -8,7 +8,7 @@
 #include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
-#include "headrace/plan/gpt_layers.h"
+#include "headrace/plan/families.h"
 #include "headrace/plan/memory.h"
 #include "headrace/schedule/schedule.h"
 #include "headrace/train/config/refusals.h"
@@ -19,7 +19,7 @@ namespace headrace {
 
 Plan plan_of(const Config& config) {
   const std::vector<LayerInfo> layers =
-      naming_settings("model", [&] { return gpt_layers(config.model.gpt); });
+      naming_settings("model", [&] { return layers_of(config.model.family); });
   const PipelineConfig& pipeline = config.pipeline;
   const PlanWish wish = {.schedule = pipeline.schedule,
                          .microbatches = static_cast<int>(config.train.microbatches),
@@ -55,12 +55,12 @@ void require_trainable(const Config& config, bool all_on_this_machine) {
   const bool copies = std::ranges::any_of(plan.placement.owners,
                                           [](const auto& owners) { return owners.size() > 1; });
   Faults faults;
-  faults.check(config.train.clip == 0, what,
-               ": there is no norm of all gradients to clip by; set train.clip = 0");
+  faults.check(config.optimizer.clip == 0, what,
+               ": there is no norm of all gradients to clip by; set optimizer.clip = 0");
   faults.check(config.train.precision != "fp16", what,
                ": there is no step to leave out where fp16 overflows; set train.precision = "
                "\"bf16\"");
-  faults.check(!config.model.gpt.tied, what,
+  faults.check(!sizes_of(config.model.family).tied, what,
                ", and the owners of tied embeddings would drift apart; set model.tied = false");
   faults.check(!copies, what, ", and trains without replicas; set pipeline.replicas = 1");
   faults.require_none();

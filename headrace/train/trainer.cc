@@ -57,12 +57,12 @@ Trainer::Trainer(const TrainerOptions& options,
           pipeline_.plan(), static_cast<int>(options.train.microbatches), Pass::Train))),
       loss_scale_(options.train) {
   if (!asynchronous_) {
-    parts_.push_back({kWholeRank, Optimizer(options.train, pipeline_.to_update().values)});
+    parts_.push_back({kWholeRank, Optimizer(options.optimizer, pipeline_.to_update().values)});
     return;
   }
   for (const auto& stage : pipeline_.stages())
     parts_.push_back(
-        {stage->index(), Optimizer(options.train, pipeline_.to_update(stage->index()).values)});
+        {stage->index(), Optimizer(options.optimizer, pipeline_.to_update(stage->index()).values)});
 }
 
 ToUpdate Trainer::to_update(const Part& part) const {
@@ -79,14 +79,14 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   const auto normaliser = [](std::int64_t tokens) {
     return tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0;
   };
-  const double rate = learning_rate(options_.train, done_, options_.steps);
+  const double rate = learning_rate(options_.optimizer, done_, options_.steps);
   const StepInput input{.step = done_,
                         .microbatches = cut.count(),
                         .inputs = [&](int m) { return cut.inputs(m); },
                         .targets = [&](int m) { return cut.targets(m); },
                         .before_action = hooks.before_action};
   StepPolicy policy{.normaliser = normaliser(cut.valid()),
-                    .clip = options_.train.clip,
+                    .clip = options_.optimizer.clip,
                     .backward_scale = loss_scale_.value(),
                     .may_overflow = loss_scale_.changes(),
                     .tell = hooks.tell};

@@ -1,7 +1,7 @@
 // One rank's training: built from a model cut into stages, stepped, asked for a snapshot and given
 // one.
 //
-//   Trainer trainer({.train = config.train, .steps = 1000}, plan, transport);
+//   Trainer trainer({.train = config.train, .optimizer = config.optimizer, .steps = 1000}, plan, transport);
 //   trainer.restore(snapshot);                 // of any number of ranks
 //   TrainerStep step = trainer.step(batch, {});
 //   Snapshot share = trainer.snapshot();
@@ -27,6 +27,7 @@ namespace headrace {
 
 struct TrainerOptions {
   TrainConfig train;
+  OptimizerConfig optimizer = {};
   bool shard_optimizer = false;
   torch::Device device = torch::kCPU;
   std::int64_t steps = 0;  // of the whole run, which the learning rate decays over

@@ -48,6 +48,7 @@ TEST(Safetensors, KeepsNamesTypesShapesAndBytes) {
                                           {"a \"quoted\" näme", Dtype::U8, {3}},
                                           {"scalar", Dtype::I8, {}}});
   writer.append(std::as_bytes(std::span(numbers)));
+  writer.append({});
   writer.append(std::as_bytes(std::span(small)));
   writer.append(std::as_bytes(std::span(small).first(1)));
   const FileRecord record = writer.finish();
@@ -56,6 +57,9 @@ TEST(Safetensors, KeepsNamesTypesShapesAndBytes) {
   EXPECT_EQ(record.name, "a");
   EXPECT_EQ(record.bytes, fs::file_size(folder / "a"));
   EXPECT_EQ(record.checksum, checksum_of(file.bytes()));
+  ASSERT_EQ(record.tensors.size(), 4);
+  for (const TensorView& tensor : file.tensors())
+    EXPECT_EQ(record.tensors.at(tensor.name), checksum_of(tensor.bytes)) << tensor.name;
   ASSERT_EQ(file.tensors().size(), 4);
   const TensorView* weight = file.find("b.weight");
   ASSERT_NE(weight, nullptr);

@@ -10,6 +10,7 @@
 #include "headrace/checkpoint/folder.h"
 #include "headrace/checkpoint/manifest.h"
 #include "headrace/checkpoint/read.h"
+#include "headrace/checkpoint/safetensors.h"
 #include "headrace/checkpoint/state.h"
 #include "tests/checkpoint/shares.h"
 #include "tests/data/folder.h"
@@ -33,7 +34,10 @@ void sign(const fs::path& folder, const std::string& file) {
   Manifest manifest = read_manifest(folder);
   const std::string bytes = Folder::read(folder / file);
   std::erase_if(manifest, [&](const FileRecord& record) { return record.name == file; });
-  manifest.push_back({file, bytes.size(), checksum_of(std::as_bytes(std::span(bytes)))});
+  FileRecord record{file, bytes.size(), checksum_of(std::as_bytes(std::span(bytes)))};
+  for (const TensorView& tensor : parse_safetensors(std::as_bytes(std::span(bytes)), file).tensors)
+    record.tensors.emplace(tensor.name, checksum_of(tensor.bytes));
+  manifest.push_back(std::move(record));
   std::ranges::sort(manifest, {}, &FileRecord::name);
   put(folder / kManifestFile, to_json(manifest));
 }
@@ -94,7 +98,7 @@ TEST_F(Verify, ADamagedShardIsNotResumedFrom) {
     put(shard, changed);
     EXPECT_THAT(
         error_of<Error>([&] { read_checkpoint(path_, names_of(small_naming()), small_naming()); }),
-        HasSubstr(shard.string() + " is damaged: its checksum is wrong"));
+        HasSubstr(shard.string() + " is damaged: the checksum of "));
     put(shard, bytes);
   }
   std::string state = Folder::read(path_ / kStateFile);
@@ -102,6 +106,35 @@ TEST_F(Verify, ADamagedShardIsNotResumedFrom) {
   put(path_ / kStateFile, state);
   EXPECT_THAT(error_of<Error>([&] { read_checkpoint(path_, {}, small_naming()); }),
               HasSubstr("state.json is damaged"));
+}
+
+TEST_F(Verify, OnlyTheTensorsAskedForAreRead) {
+  const fs::path shard = path_ / shard_file(kWeights, 0, 2);
+  const SafetensorsFile whole(shard);
+  const std::string damaged = whole.tensors().back().name;
+  std::string changed = Folder::read(shard);
+  changed.back() = static_cast<char>(changed.back() ^ 1);
+  fs::remove(shard);
+  put(shard, changed);
+  for (const auto& [name, stored] : small_naming().stored) {
+    const auto read = [&] { read_checkpoint(path_, {name}, small_naming()); };
+    if (stored.name == damaged) {
+      EXPECT_THAT(error_of<Error>(read),
+                  HasSubstr(shard.string() + " is damaged: the checksum of " + damaged));
+    } else {
+      EXPECT_NO_THROW(read()) << name;
+    }
+  }
+}
+
+TEST_F(Verify, TheSumsOfTensorsAreProvedToo) {
+  std::string list = Folder::read(path_ / kManifestFile);
+  const std::string entry = "\"h.0.up.weight\": \"";
+  char& digit = list[list.find(entry) + entry.size()];
+  digit = digit == '0' ? '1' : '0';
+  put(path_ / kManifestFile, list);
+  EXPECT_THAT(verify_checkpoint(path_),
+              Contains(HasSubstr("has another checksum of h.0.up.weight than ")));
 }
 
 // Whoever signs them anew: the files must fit one another too.

@@ -20,10 +20,10 @@ class Convergence : public TinyRun {
     write("a.toml", replaced(read_file(root + "/configs/shakespeare.toml"), "data/shakespeare",
                              root + "/data/shakespeare"));
     const Outcome run = train(
-        "--ranks 2 --threads 1 --steps 100 --set train.clip=0 --set model.tied=false --set "
-        "train.evaluate_sequences=64 --set train.warmup=20 --set train.evaluate_every=0 "
+        "--ranks 2 --threads 1 --steps 100 --set optimizer.clip=0 --set model.tied=false --set "
+        "evaluate.sequences=64 --set optimizer.warmup=20 --set evaluate.every=0 "
         "--overwrite --run-dir r --schedule " +
-        schedule + " --set train.learning_rate=" + rate);
+        schedule + " --set optimizer.learning_rate=" + rate);
     EXPECT_EQ(run.code, 0) << run.err;
     return nlohmann::json::parse(read("r/evaluations.jsonl")).at("validation_loss");
   }

@@ -36,7 +36,7 @@ class SoakAsynchronous : public Soak {};
 
 TEST_P(SoakAsynchronous, Learns) {
   const Outcome run =
-      train(settings() + "--ranks 3 --set train.clip=0 --set model.tied=false --schedule " +
+      train(settings() + "--ranks 3 --set optimizer.clip=0 --set model.tied=false --schedule " +
             GetParam() + " --run-dir three");
   EXPECT_EQ(run.code, 0) << run.err;
   const std::vector<std::string> records = metrics("three");

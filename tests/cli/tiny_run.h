@@ -90,8 +90,12 @@ cache = "cache"
 steps = 3
 batch = 24
 microbatches = 3
+
+[optimizer]
 learning_rate = 1e-2
-evaluate_sequences = 4
+
+[evaluate]
+sequences = 4
 
 [pipeline]
 threads = 1

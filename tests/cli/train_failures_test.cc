@@ -57,11 +57,11 @@ class TrainFailures : public TinyRun {
 
 // The last update has no later step that would find its gradients out.
 TEST_F(TrainFailures, WhatIsNotFiniteAfterTheLastStepIsNamed) {
-  const std::string sgd = "--steps 1 --set train.optimizer=sgd --set train.learning_rate=";
+  const std::string sgd = "--steps 1 --set optimizer.kind=sgd --set optimizer.learning_rate=";
   const Outcome loss = train(sgd + "1e30");
   EXPECT_EQ(loss.code, 1);
   expect_one_error(loss.err, HasSubstr("the validation loss is nan after step 1; try a lower "
-                                       "train.learning_rate"));
+                                       "optimizer.learning_rate"));
   EXPECT_THAT(loss.out, Not(HasSubstr("loss nan")));
   const Outcome weights = train(sgd + "1e300 --set data.validation=0");
   EXPECT_EQ(weights.code, 1);
@@ -101,8 +101,8 @@ TEST_F(TrainFailures, AKilledWorkerIsNamed) {
 // Nearly all of this run is evaluation.
 TEST_F(TrainFailures, AWorkerKilledInEvaluationIsNamed) {
   const auto program = start_long(
-      "--set data.validation=0.8 --set train.evaluate_every=1 --set train.evaluate_sequences=0 "
-      "--set train.evaluate_microbatch=1");
+      "--set data.validation=0.8 --set evaluate.every=1 --set evaluate.sequences=0 "
+      "--set evaluate.microbatch=1");
   signal_process(program->ranks().at(1), SIGKILL);
   const Outcome& run = program->wait();
   EXPECT_EQ(run.code, 1);
@@ -213,7 +213,7 @@ TEST_F(TrainFailures, RanksWithDifferentDataAreRefused) {
 TEST_F(TrainFailures, RanksWithDifferentConfigurationsAreRefused) {
   const int port = free_port();
   Program zero(rank(0, 2, port, "--run-dir r"));
-  Program one(rank(1, 2, port, "--run-dir r --set train.learning_rate=0.5"));
+  Program one(rank(1, 2, port, "--run-dir r --set optimizer.learning_rate=0.5"));
   EXPECT_EQ(zero.wait().code, 1);
   EXPECT_EQ(one.wait().code, 1);
   expect_one_error(zero.err() + one.err(),

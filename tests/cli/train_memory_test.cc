@@ -22,7 +22,7 @@ class TrainMemory : public TinyRun {
   std::vector<Row> rows(const std::string& more) {
     const Outcome run = train(
         "--set model.width=64 --set model.context=64 --set model.vocabulary=512 --set "
-        "train.evaluate_sequences=2 --overwrite --run-dir r " +
+        "evaluate.sequences=2 --overwrite --run-dir r " +
         more);
     EXPECT_EQ(run.code, 0) << run.err;
     static const std::regex pattern("([0-9.]+) (KiB|MiB) +([0-9.]+) (KiB|MiB) *$");
@@ -42,10 +42,10 @@ TEST_F(TrainMemory, IsWhatWasPredicted) {
   for (const std::string more :
        {"--ranks 1", "--ranks 2", "--ranks 2 --schedule gpipe", "--ranks 2 --schedule zb-v",
         "--ranks 3 --set pipeline.recompute=all", "--ranks 2 --set pipeline.recompute=attention",
-        "--ranks 2 --set model.dropout=0.1 --set train.optimizer=sgd",
+        "--ranks 2 --set model.dropout=0.1 --set optimizer.kind=sgd",
         "--ranks 2 --set train.precision=bf16",
         "--ranks 1 --set pipeline.replicas=2 --set pipeline.shard_optimizer=true",
-        "--ranks 2 --schedule pipedream --set model.tied=false --set train.clip=0"}) {
+        "--ranks 2 --schedule pipedream --set model.tied=false --set optimizer.clip=0"}) {
     const std::vector<Row> table = rows("--microbatches 8 " + more);
     EXPECT_GE(table.size(), 1U) << more;
     for (const Row& row : table)

@@ -26,7 +26,7 @@ using ::testing::StartsWith;
 class TrainResume : public TinyRun {
  protected:
   static constexpr const char* kLong =
-      "--steps 1000000 --set train.decay=constant --set checkpoint.every=1 --run-dir r ";
+      "--steps 1000000 --set optimizer.decay=constant --set checkpoint.every=1 --run-dir r ";
 
   Outcome run(const std::string& arguments) const {
     ProgramOptions wanted = options("");
@@ -60,7 +60,7 @@ TEST_F(TrainResume, AKilledRunGoesOnToTheBitWithAnyNumberOfRanks) {
   kill(program);
   const int last = step_of(complete().front()) + 4;
   const std::string steps = "--steps " + std::to_string(last);
-  const Outcome whole = train(steps + " --set train.decay=constant --run-dir whole");
+  const Outcome whole = train(steps + " --set optimizer.decay=constant --run-dir whole");
   ASSERT_EQ(whole.code, 0) << whole.err;
   for (const std::string more : {"", "--ranks 1", "--ranks 3 --schedule zb-h1"}) {
     fs::remove_all(folder().path("again"));

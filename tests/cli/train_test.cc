@@ -75,7 +75,7 @@ INSTANTIATE_TEST_SUITE_P(
     TrainSameModels,
     testing::Values("--set model.tied=false --set model.dropout=0",
                     "--set model.tied=false --set model.dropout=0.1",
-                    "--set model.tied=true --set model.dropout=0.1 --set train.optimizer=sgd"));
+                    "--set model.tied=true --set model.dropout=0.1 --set optimizer.kind=sgd"));
 
 // Split backwards, several stages a rank, V shapes: over processes as over threads.
 TEST_F(Train, EveryScheduleOverProcessesIsTheSame) {
@@ -168,10 +168,11 @@ TEST_F(Train, AsynchronousSchedulesLearn) {
     const Outcome refused = train(more + "--set pipeline.replicas=2 --set train.precision=fp16");
     EXPECT_EQ(refused.code, 2);
     EXPECT_THAT(refused.err,
-                AllOf(HasSubstr("error: 4 faults:\n"), HasSubstr("train.clip = 0"),
+                AllOf(HasSubstr("error: 4 faults:\n"), HasSubstr("optimizer.clip = 0"),
                       HasSubstr("train.precision = \"bf16\""), HasSubstr("model.tied = false"),
                       HasSubstr("pipeline.replicas = 1")));
-    const Outcome run = train(more + "--set train.clip=0 --set model.tied=false --run-dir " + name);
+    const Outcome run =
+        train(more + "--set optimizer.clip=0 --set model.tied=false --run-dir " + name);
     EXPECT_EQ(run.code, 0) << run.err;
     EXPECT_THAT(run.out, HasSubstr("versions of its weights"));
     const auto loss = [](const std::string& record) {
@@ -227,7 +228,7 @@ TEST_F(Train, AnEpochEndsWithASmallerBatch) {
   write("a.txt", tiny_text(1653));
   const std::string settings =
       "--set train.epochs=1 --set data.validation=0.03 --set train.batch=8 --set "
-      "train.microbatch=4 --microbatches 2 --set train.evaluate_sequences=0";
+      "train.microbatch=4 --microbatches 2 --set evaluate.sequences=0";
   const Outcome run = train(settings + " --ranks 2 --run-dir two");
   EXPECT_EQ(run.code, 0) << run.err;
   EXPECT_THAT(run.out, HasSubstr("100 sequences for training, 3 an evaluation"));
@@ -239,9 +240,8 @@ TEST_F(Train, AnEpochEndsWithASmallerBatch) {
   EXPECT_EQ(metrics("one"), records);
   // A mean over exactly the three rows: not one that depends on how they are cut.
   EXPECT_EQ(read("one/evaluations.jsonl"), read("two/evaluations.jsonl"));
-  EXPECT_EQ(train(settings + " --ranks 2 --run-dir three --set train.evaluate_microbatch=1").code,
-            0);
-  const std::string huge = " --set train.evaluate_microbatch=9223372036854775807";
+  EXPECT_EQ(train(settings + " --ranks 2 --run-dir three --set evaluate.microbatch=1").code, 0);
+  const std::string huge = " --set evaluate.microbatch=9223372036854775807";
   EXPECT_EQ(train(settings + huge + " --ranks 2 --run-dir four").code, 0);
   EXPECT_EQ(read("four/evaluations.jsonl"), read("two/evaluations.jsonl"));
   const auto whole = nlohmann::json::parse(read("two/evaluations.jsonl"));

@@ -50,9 +50,9 @@ struct Outcome {
   std::map<std::string, Tensor> weights;
 };
 
-TrainConfig optimizer_config() {
-  TrainConfig config;
-  config.optimizer = "adamw";
+OptimizerConfig optimizer_config() {
+  OptimizerConfig config;
+  config.kind = "adamw";
   return config;
 }
 

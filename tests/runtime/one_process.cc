@@ -21,9 +21,9 @@ constexpr std::uint64_t kSeed = 11;
 constexpr int kSteps = 3;
 constexpr std::int64_t kContext = 16, kVocabulary = 97;
 
-TrainConfig optimizer_config() {
-  TrainConfig config;
-  config.optimizer = "adamw";
+OptimizerConfig optimizer_config() {
+  OptimizerConfig config;
+  config.kind = "adamw";
   config.learning_rate = 1e-2;
   return config;
 }

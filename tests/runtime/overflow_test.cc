@@ -39,7 +39,7 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
     Pipeline pipeline(gpt(model), plan, transport, {.seed = 1, .precision = torch::kFloat16});
     const Weights& own = pipeline.weights();
-    Optimizer optimizer(config, pipeline.to_update().values);
+    Optimizer optimizer(OptimizerConfig(), pipeline.to_update().values);
     LossScale scale(config);
     for (int step = 0; step < kSteps; ++step) {
       if (step == kBadStep && bad == Bad::IsLeftOut) {

@@ -146,9 +146,9 @@ TEST_F(Loop, RecordsHaveNeitherGapNorDouble) {
 // Layer 10's name begins as layer 100's does.
 TEST_F(Loop, AModelOfAHundredLayersIsSavedWholeAndGoesOn) {
   Config deep = config("a", 2);
-  deep.model.gpt.layers = 101;
-  deep.model.gpt.width = 8;
-  deep.model.gpt.heads = 1;
+  std::get<GptConfig>(deep.model.family).layers = 101;
+  std::get<GptConfig>(deep.model.family).width = 8;
+  std::get<GptConfig>(deep.model.family).heads = 1;
   deep.train.steps = 2;
   deep.data.validation = 0;
   Config whole = deep;
@@ -201,10 +201,10 @@ TEST_F(Loop, AnEvaluationThatAStopDidNotWaitForIsMadeUp) {
     return Folder::read(folder_ / run / "evaluations.jsonl");
   };
   Config whole = config("whole");
-  whole.train.evaluate_every = 2;
+  whole.evaluate.every = 2;
   train(whole);
   Config stopped = config("a");
-  stopped.train.evaluate_every = 2;
+  stopped.evaluate.every = 2;
   train(stopped, [](TrainingHooks& hooks) {
     auto steps = std::make_shared<int>(0);
     hooks.stop_requested = [steps] { return ++*steps == 4; };
@@ -258,7 +258,7 @@ TEST_F(Loop, WhatCannotBeCarriedOverIsRefusedWithBothValues) {
   EXPECT_THAT(refusal({"train.steps=9", "model.width=32", "train.seed=7"}),
               AllOf(HasSubstr("model.width is 32, and that of "), HasSubstr(" is 16"),
                     HasSubstr("train.seed is 7, and that of "), HasSubstr(" is 1")));
-  EXPECT_THAT(refusal({"train.steps=9", "train.optimizer=sgd"}), HasSubstr("train.optimizer"));
+  EXPECT_THAT(refusal({"train.steps=9", "optimizer.kind=sgd"}), HasSubstr("optimizer.kind"));
   EXPECT_THAT(refusal({}), HasSubstr("nothing is left to do; give more with --steps"));
   EXPECT_THAT(error_of<UsageError>([&] { resumed("nowhere"); }), HasSubstr("is no run's folder"));
   fs::remove_all(folder_ / "a" / "checkpoints");
@@ -278,8 +278,8 @@ TEST_F(Loop, ANewRunBeginsWithTheWeightsAlone) {
   const std::string first = train(config("a"));
   Config from = config("b", 2);
   from.model.from = checkpoint("a", 6).string();
-  from.train.learning_rate = 0;
-  from.train.minimum_learning_rate = 0;
+  from.optimizer.learning_rate = 0;
+  from.optimizer.minimum_learning_rate = 0;
   const std::string shown = train(from);
   // Nothing is learnt, so that the validation is still that of the first run's end.
   const std::string line = first.substr(first.find(": loss", first.find("validation after")));
@@ -312,7 +312,7 @@ TEST_F(Loop, WhereNoCheckpointCanBeWrittenTheRunGoesOnOrEndsAsToldAndFailsAtItsE
 
 TEST_F(Loop, RanksThatWereGivenOtherThingsAreRefused) {
   Config one = config("a", 2), other = one;
-  other.train.learning_rate = 0.5;
+  other.optimizer.learning_rate = 0.5;
   EXPECT_THAT(error_of<Error>([&] {
                 run_ranks(2, [&](Transport& transport) {
                   run_training(transport.rank() == 0 ? one : other, transport, {});

@@ -14,7 +14,7 @@ namespace {
 
 using torch::Tensor;
 
-std::vector<double> rates(const TrainConfig& config, std::int64_t steps) {
+std::vector<double> rates(const OptimizerConfig& config, std::int64_t steps) {
   std::vector<double> all;
   for (std::int64_t step = 0; step < steps; ++step)
     all.push_back(learning_rate(config, step, steps));
@@ -26,8 +26,8 @@ void expect_near(const std::vector<double>& actual, const std::vector<double>& e
   for (std::size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-12) << i;
 }
 
-TrainConfig with_rates(double rate, double minimum, std::int64_t warmup) {
-  TrainConfig config;
+OptimizerConfig with_rates(double rate, double minimum, std::int64_t warmup) {
+  OptimizerConfig config;
   config.learning_rate = rate;
   config.minimum_learning_rate = minimum;
   config.warmup = warmup;
@@ -64,14 +64,14 @@ TEST(LearningRate, IsNotDecayedWhereNoStepIsLeft) {
 }
 
 TEST(LearningRate, MayStayConstant) {
-  TrainConfig config = with_rates(0.4, 0.1, 2);
+  OptimizerConfig config = with_rates(0.4, 0.1, 2);
   config.decay = "constant";
   expect_near(rates(config, 4), {0.2, 0.4, 0.4, 0.4});
 }
 
 // A matrix, whose weights decay, and a bias, whose do not, of one number each: 2, with gradients
 // 0.5 and then -1.
-std::vector<std::vector<double>> two_steps(const TrainConfig& config) {
+std::vector<std::vector<double>> two_steps(const OptimizerConfig& config) {
   const Tensors values = {torch::full({1, 1}, 2.0), torch::full({1}, 2.0)};
   Optimizer optimizer(config, values);
   std::vector<std::vector<double>> all;
@@ -92,8 +92,8 @@ void expect_values(const std::vector<std::vector<double>>& actual,
 // Moments m = 0.05, v = 0.0125, corrected 0.5 and 0.25: a move by the rate. Then m = -0.055 / 0.19,
 // v = 0.061875 / 0.0975. Decay takes a hundredth of the matrix first.
 TEST(Optimizer, AdamWByHand) {
-  TrainConfig config;
-  config.optimizer = "adamw";
+  OptimizerConfig config;
+  config.kind = "adamw";
   config.weight_decay = 0.1;
   config.beta1 = 0.9;
   config.beta2 = 0.95;
@@ -104,16 +104,16 @@ TEST(Optimizer, AdamWByHand) {
 
 // The decay is part of the gradient: 0.7, then -1 + 0.193.
 TEST(Optimizer, SgdByHand) {
-  TrainConfig config;
-  config.optimizer = "sgd";
+  OptimizerConfig config;
+  config.kind = "sgd";
   config.weight_decay = 0.1;
   expect_values(two_steps(config), {{1.93, 1.95}, {1.93 + 0.1 * 0.807, 1.95 + 0.1}});
 }
 
 // Of the matrix 0.7, then 0.9 · 0.7 - 0.807; of the bias 0.5, then 0.9 · 0.5 - 1.
 TEST(Optimizer, MomentumByHand) {
-  TrainConfig config;
-  config.optimizer = "sgd";
+  OptimizerConfig config;
+  config.kind = "sgd";
   config.weight_decay = 0.1;
   config.momentum = 0.9;
   expect_values(two_steps(config), {{1.93, 1.95}, {1.93 + 0.1 * 0.177, 1.95 + 0.1 * 0.55}});
@@ -122,7 +122,7 @@ TEST(Optimizer, MomentumByHand) {
 // `theirs` updates the same parameters, the matrices in the first of two groups, over steps of
 // changing rates.
 template <class Theirs, class Options>
-void expect_like_libtorch(const TrainConfig& config, Options options) {
+void expect_like_libtorch(const OptimizerConfig& config, Options options) {
   torch::manual_seed(5);
   Tensors ours;
   std::vector<Tensor> matrices, vectors;
@@ -161,8 +161,8 @@ void expect_like_libtorch(const TrainConfig& config, Options options) {
 }
 
 TEST(Optimizer, AdamWIsLibtorchs) {
-  TrainConfig config;
-  config.optimizer = "adamw";
+  OptimizerConfig config;
+  config.kind = "adamw";
   config.weight_decay = 0.3;
   config.beta1 = 0.8;
   config.beta2 = 0.97;
@@ -173,8 +173,8 @@ TEST(Optimizer, AdamWIsLibtorchs) {
 
 TEST(Optimizer, SgdIsLibtorchs) {
   for (const double momentum : {0.0, 0.7}) {
-    TrainConfig config;
-    config.optimizer = "sgd";
+    OptimizerConfig config;
+    config.kind = "sgd";
     config.weight_decay = 0.3;
     config.momentum = momentum;
     expect_like_libtorch<torch::optim::SGD>(

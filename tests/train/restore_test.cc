@@ -41,19 +41,22 @@ struct Training {
   double clip = 0.5;
 };
 
+OptimizerConfig optimizer_of(const Training& training) {
+  return {.kind = training.optimizer,
+          .learning_rate = 0.02,
+          .warmup = 2,
+          .momentum = training.momentum,
+          .clip = training.clip};
+}
+
 TrainConfig config_of(const Training& training) {
   TrainConfig config;
   config.batch = kRows;
   config.microbatch = 1;
   config.microbatches = kRows;
-  config.learning_rate = 0.02;
-  config.warmup = 2;
   config.seed = 3;
   config.precision = training.precision;
   config.loss_scale = training.loss_scale;
-  config.optimizer = training.optimizer;
-  config.momentum = training.momentum;
-  config.clip = training.clip;
   return config;
 }
 
@@ -92,9 +95,11 @@ Outcome run(const Training& training,
   Outcome outcome;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Trainer trainer(
-        {.train = config_of(training), .shard_optimizer = cut.sharded, .steps = 2 * kHalf},
-        gpt(model), plan, transport);
+    Trainer trainer({.train = config_of(training),
+                     .optimizer = optimizer_of(training),
+                     .shard_optimizer = cut.sharded,
+                     .steps = 2 * kHalf},
+                    gpt(model), plan, transport);
     if (from) trainer.restore(*from);
     for (int i = 0; i < steps; ++i) {
       const TrainerStep step = trainer.step(batch_of(trainer.steps_done()), {});

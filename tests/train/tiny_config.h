@@ -22,7 +22,7 @@ inline std::filesystem::path write_tokens(const Folder& folder, std::size_t toke
 
 inline Config tiny_config(const Folder& folder) {
   Config config;
-  config.model.gpt = {
+  config.model.family = GptConfig{
       .layers = 2, .width = 16, .heads = 2, .context = 8, .vocabulary = 32, .dropout = 0.1};
   config.data.tokens = (folder / "a.tokens").string();
   config.data.validation = 0.2;
@@ -30,8 +30,8 @@ inline Config tiny_config(const Folder& folder) {
   config.train.batch = 4;
   config.train.microbatch = 1;
   config.train.microbatches = 4;
-  config.train.learning_rate = 1e-2;
-  config.train.evaluate_sequences = 3;
+  config.optimizer.learning_rate = 1e-2;
+  config.evaluate.sequences = 3;
   config.pipeline.ranks = 1;
   config.pipeline.stages_per_rank = 1;
   config.pipeline.threads = 1;

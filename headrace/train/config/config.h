@@ -14,13 +14,13 @@
 #include <string>
 #include <vector>
 
-#include "headrace/plan/gpt_layers.h"
+#include "headrace/plan/families.h"
 #include "headrace/plan/recompute.h"
 
 namespace headrace {
 
 struct ModelConfig {
-  GptConfig gpt;     // the family; there is one
+  ModelFamily family;
   std::string from;  // a folder with weights to begin with; empty: drawn
 };
 
@@ -37,10 +37,16 @@ struct TrainConfig {
   std::int64_t epochs = 0;  // whole passes; the last batch of each may be smaller unless drop_last
   bool drop_last = false;
   // Any two of these give the third (0: not given): batch = microbatch × microbatches.
-  std::int64_t batch = 0;           // sequences in a global batch
-  std::int64_t microbatch = 0;      // sequences in a microbatch
-  std::int64_t microbatches = 0;    // microbatches in a global batch
-  std::string optimizer = "adamw";  // or "sgd"
+  std::int64_t batch = 0;          // sequences in a global batch
+  std::int64_t microbatch = 0;     // sequences in a microbatch
+  std::int64_t microbatches = 0;   // microbatches in a global batch
+  std::string precision = "fp32";  // or "bf16", "fp16": of matrix products
+  double loss_scale = 65536;       // fp16: what it starts at
+  std::uint64_t seed = 1;
+};
+
+struct OptimizerConfig {
+  std::string kind = "adamw";  // or "sgd"
   double learning_rate = 1e-3;
   double minimum_learning_rate = 0;  // the last step's, with the cosine
   std::int64_t warmup = 0;           // steps of linear warm-up
@@ -49,14 +55,14 @@ struct TrainConfig {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double momentum = 0;             // sgd
-  std::string precision = "fp32";  // or "bf16", "fp16": of matrix products
-  double loss_scale = 65536;       // fp16: what it starts at
-  double clip = 1.0;               // greatest gradient norm over all stages; 0: none
-  std::uint64_t seed = 1;
-  std::int64_t evaluate_every = 0;       // steps; 0: at the end only
-  std::int64_t evaluate_sequences = 0;   // of the validation split; 0: all
-  std::int64_t evaluate_microbatch = 0;  // sequences in an evaluation's microbatch; 0: as training
+  double momentum = 0;  // sgd
+  double clip = 1.0;    // greatest gradient norm over all stages; 0: none
+};
+
+struct EvaluateConfig {
+  std::int64_t every = 0;       // steps; 0: at the end only
+  std::int64_t sequences = 0;   // of the validation split; 0: all
+  std::int64_t microbatch = 0;  // sequences in a microbatch; 0: as in training
 };
 
 struct PipelineConfig {
@@ -88,6 +94,8 @@ struct Config {
   ModelConfig model;
   DataConfig data;
   TrainConfig train;
+  OptimizerConfig optimizer;
+  EvaluateConfig evaluate;
   PipelineConfig pipeline;
   CheckpointConfig checkpoint;
   std::string run_dir;      // flag only: where rank 0 writes the run's files; empty: nowhere

@@ -15,6 +15,8 @@ const std::vector<Key>& keys() {
     add_model_keys(rows);
     add_data_keys(rows);
     add_train_keys(rows);
+    add_optimizer_keys(rows);
+    add_evaluate_keys(rows);
     add_pipeline_keys(rows);
     add_checkpoint_keys(rows);
     return rows;
@@ -23,8 +25,8 @@ const std::vector<Key>& keys() {
 }
 
 const std::vector<std::string>& sections() {
-  static const std::vector<std::string> names = {"model", "data", "train", "pipeline",
-                                                 "checkpoint"};
+  static const std::vector<std::string> names = {"model",    "data",     "train",     "optimizer",
+                                                 "evaluate", "pipeline", "checkpoint"};
   return names;
 }
 

@@ -12,6 +12,7 @@
 #include "headrace/base/faults.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
+#include "headrace/plan/families.h"
 #include "headrace/plan/source.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/config/keys.h"
@@ -90,7 +91,7 @@ void resolve_batch(TrainConfig& train) {
 }
 
 // Numbers that the program counts microbatches and tokens with.
-void check_batch(const TrainConfig& train, const GptConfig& model, Faults& faults) {
+void check_batch(const TrainConfig& train, const ModelSizes& model, Faults& faults) {
   constexpr auto kMost = std::numeric_limits<int>::max();
   faults.check(train.microbatches <= kMost, "train.microbatches is ", train.microbatches,
                "; it can be at most ", kMost);
@@ -99,7 +100,7 @@ void check_batch(const TrainConfig& train, const GptConfig& model, Faults& fault
                " tokens are too many");
 }
 
-void check_train(const TrainConfig& train, Faults& faults) {
+void check_train(const TrainConfig& train, const OptimizerConfig& optimizer, Faults& faults) {
   faults.check(train.steps == 0 || train.epochs == 0, "train.steps ", train.steps,
                " and train.epochs ", train.epochs, " are both given; give one of them");
   faults.check(train.steps > 0 || train.epochs > 0,
@@ -107,15 +108,18 @@ void check_train(const TrainConfig& train, Faults& faults) {
   int exponent = 0;
   faults.check(std::frexp(train.loss_scale, &exponent) == 0.5, "train.loss_scale is ",
                train.loss_scale, ", not a power of two: scaling by it would change the gradients");
-  faults.check(train.minimum_learning_rate <= train.learning_rate,
-               "train.minimum_learning_rate is ", train.minimum_learning_rate,
-               ", more than train.learning_rate, ", train.learning_rate);
+  faults.check(optimizer.minimum_learning_rate <= optimizer.learning_rate,
+               "optimizer.minimum_learning_rate is ", optimizer.minimum_learning_rate,
+               ", more than optimizer.learning_rate, ", optimizer.learning_rate);
 }
 
-void check_model_and_data(const GptConfig& model, const DataConfig& data, Faults& faults) {
+void check_sizes(const GptConfig& model, Faults& faults) {
   faults.check(model.width % model.heads == 0, "model.width is ", model.width,
                ", not a multiple of model.heads, ", model.heads,
                "; model.heads = ", divisors_near(model.width, model.heads), " would fit");
+}
+
+void check_data(const ModelSizes& model, const DataConfig& data, Faults& faults) {
   faults.check(data.text.empty() || data.tokens.empty(),
                "data.text and data.tokens are both given; give one of them");
   faults.check(!data.text.empty() || !data.tokens.empty(),
@@ -134,13 +138,13 @@ std::vector<int> stages_of(const RecomputeWish& wish) {
 }
 
 // What does not need the number of stages.
-void check_pipeline(const PipelineConfig& pipeline, const GptConfig& model, Faults& faults) {
+void check_pipeline(const PipelineConfig& pipeline, const ModelSizes& model, Faults& faults) {
   const std::vector<int>& balance = pipeline.balance;
   faults.check(balance.empty() || pipeline.split.empty(),
                "pipeline.balance and pipeline.split are both given; give one of them");
   const std::int64_t blocks = std::accumulate(balance.begin(), balance.end(), std::int64_t{0});
-  faults.check(balance.empty() || blocks == model.layers, "pipeline.balance has ", blocks,
-               " blocks in all, ", "and model.layers is ", model.layers);
+  faults.check(balance.empty() || blocks == model.blocks, "pipeline.balance has ", blocks,
+               " blocks in all, ", "and model.layers is ", model.blocks);
   constexpr int kMostThreads = 1024;
   faults.check(pipeline.threads <= kMostThreads, "pipeline.threads is ", pipeline.threads,
                ", and a rank has at most ", kMostThreads,
@@ -193,11 +197,13 @@ void resolve(Config& config) {
   Faults faults;
   check_ranges(config, faults);
   faults.require_none();  // the rest counts with numbers that can be counted with
+  const ModelSizes model = sizes_of(config.model.family);
   if (faults.attempt([&] { resolve_batch(config.train); }))
-    check_batch(config.train, config.model.gpt, faults);
-  check_train(config.train, faults);
-  check_model_and_data(config.model.gpt, config.data, faults);
-  check_pipeline(config.pipeline, config.model.gpt, faults);
+    check_batch(config.train, model, faults);
+  check_train(config.train, config.optimizer, faults);
+  std::visit([&](const auto& sizes) { check_sizes(sizes, faults); }, config.model.family);
+  check_data(model, config.data, faults);
+  check_pipeline(config.pipeline, model, faults);
   for (const int replicas : config.pipeline.replicas)
     faults.check(config.train.microbatches == 0 || replicas <= config.train.microbatches,
                  "pipeline.replicas holds ", replicas, ", and there are ",

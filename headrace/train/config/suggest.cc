@@ -1,4 +1,5 @@
 // What to say about keys and sections that there are not.
+#include <algorithm>
 #include <cctype>
 #include <string>
 #include <vector>
@@ -37,6 +38,12 @@ std::string unknown_key(const std::string& section, const std::string& name) {
     return cat(opening, "; it is a flag only: --", name == "run_dir" ? "run-dir" : name);
   if (find_key(section, normal(name)) != nullptr)
     return cat(opening, "; did you mean '", normal(name), "'?");
+  const auto& known = sections();
+  if (std::ranges::find(known, normal(name)) != known.end())
+    return cat(opening, "; [", normal(name), "] is a section");
+  for (const Key& key : keys())
+    if (cat(key.section, "_", key.name) == normal(name))
+      return cat(opening, "; it is '", key.name, "' of [", key.section, "]");
   std::vector<std::string> here;
   std::vector<std::string> elsewhere;
   for (const Key& key : keys()) {

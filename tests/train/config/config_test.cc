@@ -65,8 +65,9 @@ dropout = 0.1
 [data]
 text = ["a.txt", "b/*.txt"]
 [train]
-learning_rate = 1
 seed = 7
+[optimizer]
+learning_rate = 1
 [pipeline]
 recompute = [0, 2]
 balance = [3, 5]
@@ -74,16 +75,16 @@ start_limit = "2min"
 step_limit = 5
 )",
                                      "a.toml", {});
-  EXPECT_FALSE(config.model.gpt.tied);
-  EXPECT_EQ(config.model.gpt.dropout, 0.1);
+  EXPECT_FALSE(std::get<GptConfig>(config.model.family).tied);
+  EXPECT_EQ(std::get<GptConfig>(config.model.family).dropout, 0.1);
   EXPECT_THAT(config.data.text, ElementsAre("a.txt", "b/*.txt"));
-  EXPECT_EQ(config.train.learning_rate, 1.0);
+  EXPECT_EQ(config.optimizer.learning_rate, 1.0);
   EXPECT_EQ(config.train.seed, 7u);
   EXPECT_EQ(config.pipeline.recompute, RecomputeWish(std::vector{0, 2}));
   EXPECT_THAT(config.pipeline.balance, ElementsAre(3, 5));
   EXPECT_EQ(config.pipeline.start_limit, 120.0);
   EXPECT_EQ(config.pipeline.step_limit, 5.0);
-  EXPECT_EQ(config.train.beta2, 0.95);  // not given
+  EXPECT_EQ(config.optimizer.beta2, 0.95);  // not given
 }
 
 TEST(Config, RecomputeIsAWordOrAList) {
@@ -107,17 +108,22 @@ TEST(ConfigMistake, MistypedKey) {
 }
 
 TEST(ConfigMistake, KeyOfAnotherSection) {
-  EXPECT_EQ(file_error("[model]\nlearning_rate = 0.1\n"),
-            "a.toml:2: unknown key 'learning_rate' in [model]; learning_rate belongs to [train]");
+  EXPECT_EQ(
+      file_error("[model]\nlearning_rate = 0.1\n"),
+      "a.toml:2: unknown key 'learning_rate' in [model]; learning_rate belongs to [optimizer]");
   EXPECT_THAT(file_error("[model]\nlerning_rate = 0.1\n"),
-              HasSubstr("did you mean 'learning_rate', which belongs to [train]?"));
+              HasSubstr("did you mean 'learning_rate', which belongs to [optimizer]?"));
+  EXPECT_EQ(file_error("[train]\nevaluate_every = 3\n"),
+            "a.toml:2: unknown key 'evaluate_every' in [train]; it is 'every' of [evaluate]");
+  EXPECT_EQ(file_error("[train]\noptimizer = \"sgd\"\n"),
+            "a.toml:2: unknown key 'optimizer' in [train]; [optimizer] is a section");
   EXPECT_EQ(file_error("steps = 3\n"),
             "a.toml:1: 'steps' stands in no section; steps belongs to [train]");
 }
 
 TEST(ConfigMistake, HyphenForUnderscore) {
-  EXPECT_EQ(file_error("[train]\nlearning-rate = 0.1\n"),
-            "a.toml:2: unknown key 'learning-rate' in [train]; did you mean 'learning_rate'?");
+  EXPECT_EQ(file_error("[optimizer]\nlearning-rate = 0.1\n"),
+            "a.toml:2: unknown key 'learning-rate' in [optimizer]; did you mean 'learning_rate'?");
 }
 
 TEST(ConfigMistake, UnknownSection) {
@@ -141,7 +147,7 @@ TEST(ConfigMistake, WrongType) {
   // Clocks count nanoseconds in 64 bits.
   EXPECT_THAT(file_error("[pipeline]\nstep_limit = 1e10\n"), HasSubstr("at most 1e8"));
   EXPECT_THAT(file_error("[pipeline]\nstart_limit = \"1000000h\"\n"), HasSubstr("at most 1e8"));
-  EXPECT_THAT(file_error("[train]\noptimizer = \"adam\"\n"),
+  EXPECT_THAT(file_error("[optimizer]\nkind = \"adam\"\n"),
               AllOf(HasSubstr("one of \"adamw\", \"sgd\""), HasSubstr("did you mean \"adamw\"?")));
 }
 
@@ -151,8 +157,8 @@ TEST(ConfigMistake, OutOfRange) {
   EXPECT_THAT(file_error("[pipeline]\nranks = 0\n"), HasSubstr("of 1 or more"));
   EXPECT_THAT(file_error("[model]\nwidth = 3000000000\n"), HasSubstr("3000000000"));
   EXPECT_THAT(file_error("[model]\ndropout = 1.0\n"), HasSubstr("at least 0 and below 1"));
-  EXPECT_THAT(file_error("[train]\nlearning_rate = nan\n"), HasSubstr("the number nan"));
-  EXPECT_THAT(file_error("[train]\nclip = inf\n"), HasSubstr("the number inf"));
+  EXPECT_THAT(file_error("[optimizer]\nlearning_rate = nan\n"), HasSubstr("the number nan"));
+  EXPECT_THAT(file_error("[optimizer]\nclip = inf\n"), HasSubstr("the number inf"));
   EXPECT_THAT(file_error("[train]\nseed = -1\n"), HasSubstr("of 0 or more"));
   EXPECT_THAT(file_error("[pipeline]\nstep_limit = 0\n"), HasSubstr("seconds above 0"));
 }
@@ -168,7 +174,7 @@ TEST(ConfigMistake, GivenTwice) {
 
 TEST(ConfigMistake, NotToml) {
   EXPECT_THAT(file_error("[train]\nsteps: 3\n"), AllOf(HasSubstr("a.toml:2: "), HasSubstr("'='")));
-  EXPECT_THAT(file_error("[train]\noptimizer = sgd\n"), HasSubstr("a text stands in quotes"));
+  EXPECT_THAT(file_error("[optimizer]\nkind = sgd\n"), HasSubstr("a text stands in quotes"));
   EXPECT_THAT(usage_error([] { read_config("no/such.toml", {}); }),
               AllOf(HasSubstr("no/such.toml"), HasSubstr("No such file")));
   EXPECT_THAT(usage_error([] { read_config(HEADRACE_SOURCE_DIR, {}); }), HasSubstr("folder"));
@@ -180,16 +186,17 @@ TEST(ConfigMistake, FlagsAreNotKeys) {
 }
 
 TEST(ConfigSet, TakesTomlAndBareWords) {
-  const Config config = small({"train.steps=20", "train.optimizer=sgd", "model.tied = false",
-                               "data.text=[\"b.txt\"]", "pipeline.step_limit=30s",
-                               "data.cache=\"a b\"", "train.learning_rate=3e-4", "train.steps=21"});
+  const Config config =
+      small({"train.steps=20", "optimizer.kind=sgd", "model.tied = false", "data.text=[\"b.txt\"]",
+             "pipeline.step_limit=30s", "data.cache=\"a b\"", "optimizer.learning_rate=3e-4",
+             "train.steps=21"});
   EXPECT_EQ(config.train.steps, 21);
-  EXPECT_EQ(config.train.optimizer, "sgd");
-  EXPECT_FALSE(config.model.gpt.tied);
+  EXPECT_EQ(config.optimizer.kind, "sgd");
+  EXPECT_FALSE(std::get<GptConfig>(config.model.family).tied);
   EXPECT_THAT(config.data.text, ElementsAre("b.txt"));
   EXPECT_EQ(config.pipeline.step_limit, 30.0);
   EXPECT_EQ(config.data.cache, "a b");
-  EXPECT_EQ(config.train.learning_rate, 3e-4);
+  EXPECT_EQ(config.optimizer.learning_rate, 3e-4);
 }
 
 TEST(ConfigSet, IsStrictToo) {
@@ -197,7 +204,7 @@ TEST(ConfigSet, IsStrictToo) {
               AllOf(HasSubstr("--set train.stepss: "), HasSubstr("did you mean 'steps'?")));
   EXPECT_THAT(set_error("model.steps=3"), HasSubstr("steps belongs to [train]"));
   EXPECT_THAT(set_error("trian.steps=3"), HasSubstr("did you mean [train]?"));
-  EXPECT_THAT(set_error("train.learning-rate=3"), HasSubstr("'learning_rate'"));
+  EXPECT_THAT(set_error("optimizer.learning-rate=3"), HasSubstr("'learning_rate'"));
   EXPECT_THAT(set_error("train.steps=many"), HasSubstr("the text \"many\""));
   EXPECT_THAT(set_error("train.steps="), HasSubstr("the text \"\""));
   EXPECT_THAT(set_error("train.steps"), HasSubstr("section.key=value"));
@@ -250,7 +257,7 @@ TEST(ConfigResolve, Refusals) {
   EXPECT_THAT(resolve_error({"model.width=100", "model.heads=6"}),
               AllOf(HasSubstr("model.width is 100"), HasSubstr("model.heads = 5 or 10")));
   EXPECT_THAT(resolve_error({"model.vocabulary=255"}), HasSubstr("byte tokenizer has 256 ids"));
-  EXPECT_THAT(resolve_error({"train.minimum_learning_rate=1"}), HasSubstr("more than"));
+  EXPECT_THAT(resolve_error({"optimizer.minimum_learning_rate=1"}), HasSubstr("more than"));
   EXPECT_THAT(resolve_error({"pipeline.balance=[3, 4]"}),
               HasSubstr("has 7 blocks in all, and model.layers is 6"));
   EXPECT_THAT(resolve_error({"pipeline.balance=[2, 2, 2]", "pipeline.ranks=2"}),
@@ -271,18 +278,18 @@ TEST(ConfigResolve, Refusals) {
 TEST(ConfigResolve, AllThatIsWrongIsToldAtOnce) {
   EXPECT_THAT(
       [] {
-        resolved({"model.width=100", "model.heads=6", "train.minimum_learning_rate=1",
+        resolved({"model.width=100", "model.heads=6", "optimizer.minimum_learning_rate=1",
                   "pipeline.balance=[3, 4]", "train.microbatches=3"});
       },
-      testing::ThrowsMessage<UsageError>(AllOf(testing::StartsWith("4 faults:\n  train.batch is 8"),
-                                               HasSubstr("\n  train.minimum_learning_rate is 1"),
-                                               HasSubstr("\n  model.width is 100"),
-                                               HasSubstr("\n  pipeline.balance has 7"))));
+      testing::ThrowsMessage<UsageError>(
+          AllOf(testing::StartsWith("4 faults:\n  train.batch is 8"),
+                HasSubstr("\n  optimizer.minimum_learning_rate is 1"),
+                HasSubstr("\n  model.width is 100"), HasSubstr("\n  pipeline.balance has 7"))));
   Config config = resolved();
-  config.train.beta1 = 1.5;
-  config.model.gpt.heads = 0;
+  config.optimizer.beta1 = 1.5;
+  std::get<GptConfig>(config.model.family).heads = 0;
   EXPECT_THAT([&] { resolve(config); }, testing::ThrowsMessage<UsageError>(AllOf(
-                                            HasSubstr("2 faults:"), HasSubstr("beta1 in [train]"),
+                                            HasSubstr("2 faults:"), HasSubstr("beta1 in [optimizer]"),
                                             HasSubstr("heads in [model]"))));
   EXPECT_THAT([] { parse_config("[model]\nlayer = 2\nwidht = 3\n[dat]\n", "a.toml", {"x=1"}); },
               testing::ThrowsMessage<UsageError>(AllOf(
@@ -309,9 +316,9 @@ TEST(ConfigResolve, TheBalanceGivesTheRanks) {
 
 TEST(ConfigResolve, ChecksWhatWasMadeInCode) {
   Config config = resolved();
-  config.train.beta1 = 1.5;
+  config.optimizer.beta1 = 1.5;
   EXPECT_THAT(usage_error([&] { resolve(config); }),
-              HasSubstr("beta1 in [train] must be a number of at least 0 and below 1"));
+              HasSubstr("beta1 in [optimizer] must be a number of at least 0 and below 1"));
   config = resolved();
   config.train.seed = ~std::uint64_t{0};
   EXPECT_THAT(usage_error([&] { resolve(config); }), HasSubstr("seed in [train]"));
@@ -319,9 +326,10 @@ TEST(ConfigResolve, ChecksWhatWasMadeInCode) {
 
 // Reading what was written gives every key the same value, to the last bit.
 TEST(ConfigToToml, RepeatsTheRun) {
-  Config config = resolved({"pipeline.balance=[2, 4]", "pipeline.recompute=[1]",
-                            "train.learning_rate=0.1", "model.dropout=0.30000000000000004",
-                            "train.weight_decay=1e-300", "train.clip=12", "train.seed=123456789"});
+  Config config =
+      resolved({"pipeline.balance=[2, 4]", "pipeline.recompute=[1]", "optimizer.learning_rate=0.1",
+                "model.dropout=0.30000000000000004", "optimizer.weight_decay=1e-300",
+                "optimizer.clip=12", "train.seed=123456789"});
   config.data.cache = "a \"quoted\" \\ folder\n\tü";
   const Config again = parse_config(to_toml(config), "again", {});
   for (const Key& key : keys())
