@@ -128,6 +128,10 @@ std::string count_text(std::int64_t count) {
   return count < 0 ? "-" + digits : digits;
 }
 
+std::string number_text(double value) {
+  return std::isnan(value) ? "nan" : cat(value);
+}
+
 std::string fixed_text(double value, int digits) {
   std::array<char, 64> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%.*f", digits, value);

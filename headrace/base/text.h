@@ -27,6 +27,7 @@ std::string bytes_text(double bytes);
 std::string seconds_text(double seconds);
 std::string count_text(std::int64_t count);  // 1,234,567
 std::string fixed_text(double value, int digits);
+std::string number_text(double value);  // a NaN is "nan" whatever its sign
 
 std::vector<std::string> split_text(std::string_view text, char separator);
 std::string join_text(const std::vector<std::string>& parts, std::string_view separator);

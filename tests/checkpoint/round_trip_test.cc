@@ -173,10 +173,12 @@ TEST(ReadWeights, OfOthersInEveryFloatTypeAndWithoutAPrefix) {
   const std::string zeros(8, '\0');
   SafetensorsWriter more(file, {{"w", Dtype::F32, {1, 2}}, {"extra\n", Dtype::U8, {0}}});
   more.append(std::as_bytes(std::span(zeros)));
+  more.append({});
   more.finish();
   EXPECT_THAT(error_of<Error>(read), HasSubstr("holds \"extra\\n\", which the model of the"));
   SafetensorsWriter mask(file, {{"w", Dtype::F32, {1, 2}}, {"mask", Dtype::U8, {0}}});
   mask.append(std::as_bytes(std::span(zeros)));
+  mask.append({});
   mask.finish();
   EXPECT_TRUE(torch::equal(read(), torch::zeros({2, 1})));
 }
@@ -190,7 +192,7 @@ TEST(ReadWeights, ACopyMustBeOne) {
     SafetensorsWriter writer(folder / "model.safetensors",
                              {{"t.w", Dtype::F32, {1}}, {"head", Dtype::F32, {1}}});
     const std::vector<float> values = {1, same ? 1.0F : 2.0F};
-    writer.append(std::as_bytes(std::span(values)));
+    for (const float& value : values) writer.append(std::as_bytes(std::span(&value, 1)));
     writer.finish();
     const std::string error = error_of<Error>([&] { read_weights(folder / ".", {"w"}, naming); });
     if (same) {

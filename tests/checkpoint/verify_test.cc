@@ -134,7 +134,7 @@ TEST_F(Verify, TheSumsOfTensorsAreProvedToo) {
   digit = digit == '0' ? '1' : '0';
   put(path_ / kManifestFile, list);
   EXPECT_THAT(verify_checkpoint(path_),
-              Contains(HasSubstr("has another checksum of h.0.up.weight than ")));
+              Contains(HasSubstr("has another checksum of \"h.0.up.weight\" than ")));
 }
 
 // Whoever signs them anew: the files must fit one another too.

@@ -56,8 +56,8 @@ INSTANTIATE_TEST_SUITE_P(
                 {"train.batch is 9", "train.microbatches 2", "= 1 or 3", "would fit"}},
         Mistake{"--set train.microbatchs=8",
                 {"--set train.microbatchs: unknown key", "[train]", "'microbatches'"}},
-        Mistake{"--set model.learning_rate=1", {"learning_rate belongs to [train]"}},
-        Mistake{"--set train.learning-rate=1", {"did you mean 'learning_rate'?"}},
+        Mistake{"--set model.learning_rate=1", {"learning_rate belongs to [optimizer]"}},
+        Mistake{"--set optimizer.learning-rate=1", {"did you mean 'learning_rate'?"}},
         Mistake{"--set train.steps=four", {"steps in [train]", "whole number", "\"four\""}},
         Mistake{"--set microbatches=8", {"section.key=value"}},
         Mistake{"--microbatchs 8", {"did you mean --microbatches?"}},
@@ -88,9 +88,11 @@ INSTANTIATE_TEST_SUITE_P(
              "a.toml:15: unknown key 'microbatchs' in [train]; did you mean 'microbatch' or "
              "'microbatches'?"},
         Slip{"heads = 4", "learning_rate = 1",
-             "a.toml:4: unknown key 'learning_rate' in [model]; learning_rate belongs to [train]"},
-        Slip{"learning_rate", "learning-rate",
-             "a.toml:16: unknown key 'learning-rate' in [train]; did you mean 'learning_rate'?"},
+             "a.toml:4: unknown key 'learning_rate' in [model]; learning_rate belongs to "
+             "[optimizer]"},
+        Slip{
+            "learning_rate", "learning-rate",
+            "a.toml:18: unknown key 'learning-rate' in [optimizer]; did you mean 'learning_rate'?"},
         Slip{"steps = 3", "steps = \"three\"",
              "a.toml:13: steps in [train] must be a whole number of 1 or more, and is the text "
              "\"three\""},

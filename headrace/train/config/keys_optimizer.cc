@@ -13,7 +13,7 @@ void add_optimizer_keys(std::vector<Key>& table) {
   optimizer("kind", &O::kind, Choice{{"adamw", "sgd"}}, "how weights are updated");
   optimizer("learning_rate", &O::learning_rate, Number{}, "the highest: at the end of the warm-up");
   optimizer("minimum_learning_rate", &O::minimum_learning_rate, Number{},
-        "the last step's, with `cosine`");
+            "the last step's, with `cosine`");
   optimizer("warmup", &O::warmup, Whole{0}, "steps of linear warm-up");
   optimizer("decay", &O::decay, Choice{{"cosine", "constant"}}, "of the learning rate");
   optimizer("weight_decay", &O::weight_decay, Number{}, "on matrices only");

@@ -288,9 +288,10 @@ TEST(ConfigResolve, AllThatIsWrongIsToldAtOnce) {
   Config config = resolved();
   config.optimizer.beta1 = 1.5;
   std::get<GptConfig>(config.model.family).heads = 0;
-  EXPECT_THAT([&] { resolve(config); }, testing::ThrowsMessage<UsageError>(AllOf(
-                                            HasSubstr("2 faults:"), HasSubstr("beta1 in [optimizer]"),
-                                            HasSubstr("heads in [model]"))));
+  EXPECT_THAT([&] { resolve(config); },
+              testing::ThrowsMessage<UsageError>(AllOf(HasSubstr("2 faults:"),
+                                                       HasSubstr("beta1 in [optimizer]"),
+                                                       HasSubstr("heads in [model]"))));
   EXPECT_THAT([] { parse_config("[model]\nlayer = 2\nwidht = 3\n[dat]\n", "a.toml", {"x=1"}); },
               testing::ThrowsMessage<UsageError>(AllOf(
                   testing::StartsWith("4 faults:\n"), HasSubstr("a.toml:2: unknown key 'layer'"),
