@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <fstream>
@@ -23,6 +24,7 @@
 #include "headrace/base/error.h"
 #include "headrace/launch/cores.h"
 #include "headrace/launch/launch.h"
+#include "headrace/launch/restart.h"
 #include "headrace/launch/run_claim.h"
 #include "headrace/launch/status.h"
 #include "headrace/launch/worker.h"
@@ -39,6 +41,8 @@
 namespace headrace {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Flags {
   std::string file;
   std::string resume;
@@ -46,9 +50,24 @@ struct Flags {
   std::string ranks, schedule, microbatches, steps, threads;
   std::string run_dir;
   std::string launcher = "auto";
+  int max_restarts = 0;
   bool overwrite = false;
   bool timeline = false;
 };
+
+// Whoever starts a run anew must find it again.
+void require_a_folder_to_come_back_to(const Flags& flags, const std::optional<Rendezvous>& place) {
+  if (!place || is_worker()) return;
+  check_usage(flags.max_restarts == 0, "--max-restarts is for ranks that this process starts, and ",
+              started_by(*place),
+              " has started this one; torchrun has a --max-restarts of its own");
+  const char* most = std::getenv("TORCHELASTIC_MAX_RESTARTS");
+  const bool may_come_back = most != nullptr && std::string(most) != "0";
+  check_usage(!may_come_back || !flags.run_dir.empty() || !flags.resume.empty(),
+              "torchrun may start this run anew (its --max-restarts is ",
+              most == nullptr ? "" : most,
+              "), and would not find what it has saved; give the run a folder with --run-dir");
+}
 
 Config configuration(const Flags& flags, const std::optional<Rendezvous>& place) {
   std::vector<std::string> settings = flags.settings;
@@ -67,6 +86,7 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   check_usage(flags.resume.empty() || (flags.run_dir.empty() && !flags.overwrite),
               "a run is resumed in its own folder; leave out ",
               flags.overwrite ? "--overwrite" : "--run-dir");
+  require_a_folder_to_come_back_to(flags, place);
   Config config = flags.resume.empty() ? read_config(flags.file, settings)
                                        : resumed_config(flags.resume, settings);
   config.timeline = flags.timeline;
@@ -90,7 +110,7 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
     config.pipeline.threads = std::max(1, available_cores() / processes);
   resolve(config);
   // All that can be refused before any process or network starts.
-  if (config.resume) require_resumable(config);
+  if (config.resume != Resume::No && restarts() == 0) require_resumable(config);
   require_trainable(config, /*all_on_this_machine=*/!place);
   return config;
 }
@@ -145,6 +165,9 @@ std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
 
 RunClaim claim_folder(const Flags& flags) {
   if (!flags.resume.empty()) return RunClaim::resumed(flags.resume);
+  // By torchrun, which leaves the folder to rank 0; the attempt before may not have come to it.
+  if (restarts() > 0 && fs::exists(fs::path(flags.run_dir) / "config.toml"))
+    return RunClaim::resumed(flags.run_dir);
   const std::filesystem::path own = "runs" / std::filesystem::path(flags.file).stem();
   if (!flags.run_dir.empty()) return RunClaim::named(flags.run_dir, flags.overwrite);
   return flags.overwrite ? RunClaim::named(own, true) : RunClaim::next(own);
@@ -165,7 +188,12 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     // Other launchers leave it to rank 0, which can now tell all ranks if there is none to be had.
     if (!is_worker() && place.rank == 0) {
       config.run_dir = claim.emplace(claim_folder(flags)).folder();
-      if (!config.resume) claim_checkpoints(config, flags.overwrite);
+      if (config.resume == Resume::No && restarts() == 0)
+        claim_checkpoints(config, flags.overwrite);
+    }
+    if (restarts() > 0 && config.resume == Resume::No) {
+      config.resume = Resume::IfThere;
+      config.resume_from = checkpoint_directory(config).string();
     }
     std::optional<Console> console;
     if (place.rank == 0) console.emplace(std::cout, isatty(STDOUT_FILENO) == 1);
@@ -207,15 +235,33 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   if (place) return work(flags, config, *place);
   chosen_interfaces();  // a fault of theirs is every worker's
   const RunClaim claim = claim_folder(flags);
-  if (!config.resume) claim_checkpoints(config, flags.overwrite);
-  const Listening listening = listen_on_free_port();
-  return launch({.workers = processes_of(config.pipeline),
-                 .arguments = arguments,
-                 .port = listening.port,
-                 .listen_fd = listening.fd,
-                 .run_dir = claim.folder(),
-                 .lock_fd = claim.lock_fd(),
-                 .threads = config.pipeline.threads});
+  config.run_dir = claim.folder().string();
+  if (config.resume == Resume::No) {
+    claim_checkpoints(config, flags.overwrite);
+    config.resume_from = checkpoint_directory(config).string();
+  }
+  Listening listening;
+  const auto options = [&](int restarts) {
+    if (listening.fd >= 0) ::close(listening.fd);
+    listening = listen_on_free_port();
+    return LaunchOptions{.workers = processes_of(config.pipeline),
+                         .arguments = arguments,
+                         .port = listening.port,
+                         .listen_fd = listening.fd,
+                         .run_dir = claim.folder(),
+                         .lock_fd = claim.lock_fd(),
+                         .restarts = restarts,
+                         .threads = config.pipeline.threads};
+  };
+  const auto origin = [&] {
+    const auto newest = newest_checkpoint(config);
+    return newest ? newest->string() : "the start, as no checkpoint is complete";
+  };
+  return launch_with_restarts(
+      {.most = flags.max_restarts,
+       .options = options,
+       .origin = origin,
+       .say = [](const std::string& line) { std::cerr << line << std::endl; }});
 }
 
 }  // namespace
@@ -245,6 +291,12 @@ void add_train(CLI::App& program) {
           "who starts the ranks: local (this process), torchrun, mpi or slurm, none (it is "
           "the only rank)")
       ->check(CLI::IsMember(launcher_names()))
+      ->capture_default_str();
+  command
+      ->add_option("--max-restarts", flags->max_restarts,
+                   "how often the ranks are started anew, from the newest checkpoint, when one has "
+                   "failed")
+      ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
   command->add_flag("--timeline", flags->timeline,
                     "write timeline.json, a trace of the last step for Perfetto");

@@ -39,7 +39,8 @@ class Signals {
   Signals() {
     sigset_t wanted;
     ::sigemptyset(&wanted);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::sigaddset(&wanted, signal);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD})
+      ::sigaddset(&wanted, signal);
     ::sigprocmask(SIG_BLOCK, &wanted, &before_);
     fd_ = ::signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
     check(fd_ >= 0, "cannot wait for signals: ", std::strerror(errno));
@@ -83,7 +84,7 @@ class Launch {
     }
     if (stop_signal_ == 0 && !cause_ && processes_.any_failed()) look_for_cause();
     if (cause_ && cause_->exit_code == 2) throw UsageError(cause_->text);
-    if (cause_) throw Error(cause_->text);
+    if (cause_) throw WorkerError(cause_->text, cause_->rank, page_.read(cause_->rank).step);
     if (stop_signal_ != 0) return 128 + stop_signal_;
     // A worker may have been told to stop by someone else; all of them then stop together.
     for (const Outcome& outcome : processes_.outcomes())

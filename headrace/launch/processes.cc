@@ -52,6 +52,7 @@ std::vector<std::string> environment_of(const LaunchOptions& options,
   set("HEADRACE_STATUS_FD", page.fd());
   set("HEADRACE_ERROR_FD", report_fd);
   set("HEADRACE_RUN_DIR", options.run_dir);
+  set("HEADRACE_RESTARTS", options.restarts);
   variables.erase("HEADRACE_LISTEN_FD");
   if (rank == 0 && options.listen_fd >= 0) set("HEADRACE_LISTEN_FD", options.listen_fd);
 
@@ -105,7 +106,7 @@ struct Spawn {
     ::posix_spawnattr_setsigmask(&attributes, &none);
     sigset_t defaults;
     ::sigemptyset(&defaults);
-    for (const int signal : {SIGTERM, SIGHUP, SIGCHLD}) ::sigaddset(&defaults, signal);
+    for (const int signal : {SIGTERM, SIGHUP, SIGUSR1, SIGCHLD}) ::sigaddset(&defaults, signal);
     ::posix_spawnattr_setsigdefault(&attributes, &defaults);
     ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   }

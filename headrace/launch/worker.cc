@@ -1,5 +1,6 @@
 #include "headrace/launch/worker.h"
 
+#include <algorithm>
 #include <atomic>
 #include <charconv>
 #include <cstdio>
@@ -38,6 +39,11 @@ std::string run_dir_of_launcher() {
   return is_worker() && folder != nullptr ? folder : "";
 }
 
+int restarts() {
+  return std::max(
+      0, number_in_environment(is_worker() ? "HEADRACE_RESTARTS" : "TORCHELASTIC_RESTART_COUNT"));
+}
+
 void bind_to_launcher() {
   const int launcher = number_in_environment("HEADRACE_LAUNCHER_PID");
   if (!is_worker() || launcher <= 0) return;
@@ -62,6 +68,7 @@ void install_stop_handler() {
   ::sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGUSR1, &action, nullptr);  // what batch systems send some time before the end
   // Control-C reaches the launcher too, which sends SIGTERM.
   if (!is_worker()) ::sigaction(SIGINT, &action, nullptr);
 }

@@ -12,6 +12,9 @@ bool is_worker();
 // The run's folder, as our launcher says; empty where it says none.
 std::string run_dir_of_launcher();
 
+// How often the launcher, ours or torchrun, has started this run anew after a failure.
+int restarts();
+
 // To be called first: this process then dies with its launcher, however that one ends.
 void bind_to_launcher();
 
@@ -20,7 +23,7 @@ void bind_to_launcher();
 // that was lost. The first call counts. Safe from any thread.
 void report_error(const std::string& text, int at_fault, int exit_code = 1);
 
-// SIGTERM (and SIGINT, where there is no launcher to pass it on) then only sets stop_requested(),
+// SIGTERM and SIGUSR1 (and SIGINT, where there is no launcher to pass it on) then only set stop_requested(),
 // for the training loop to end after the step in hand. A worker that ends for that exits with
 // kStoppedExit, which the launcher does not take for a failure.
 constexpr int kStoppedExit = 143;  // as a shell writes SIGTERM

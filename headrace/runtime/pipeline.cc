@@ -13,6 +13,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
+#include "headrace/base/text.h"
 #include "headrace/model/metrics.h"
 #include "headrace/runtime/update_plan.h"
 #include "headrace/schedule/versions.h"
@@ -222,8 +223,8 @@ StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
   result.makespan = end - start;
 
   if (asynchronous) {
-    check(std::isfinite(result.loss), "the loss is ", result.loss, " at step ", input.step + 1,
-          "; try a lower learning rate or a longer warm-up");
+    check(std::isfinite(result.loss), "the loss is ", number_text(result.loss), " at step ",
+          input.step + 1, "; try a lower learning rate or a longer warm-up");
     result.norm = std::numeric_limits<double>::quiet_NaN();
     return result;
   }
@@ -232,8 +233,8 @@ StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
   result.overflow = !std::isfinite(result.norm);
   if (result.overflow && policy.may_overflow) return result;
   check(
-      !result.overflow, "the gradient norm is ", result.norm, " at step ", input.step + 1,
-      " (loss ", result.loss, "), first in ", worst,
+      !result.overflow, "the gradient norm is ", number_text(result.norm), " at step ",
+      input.step + 1, " (loss ", number_text(result.loss), "), first in ", worst,
       ": nothing was updated; try a lower learning rate, a longer warm-up or a lower norm to clip "
       "at");
   const double clip = policy.clip > 0 && result.norm > policy.clip ? policy.clip / result.norm : 1;

@@ -16,6 +16,9 @@
 namespace headrace {
 namespace {
 
+// What a rank tells the others: why it would end the run after this step.
+constexpr double kLate = 1, kAsked = 2;
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -64,6 +67,7 @@ std::optional<EvaluationRecord> evaluate_now(const Config& config,
 TrainingResult run_training(const Config& config,
                             Transport& transport,
                             const TrainingHooks& hooks) {
+  const auto begin = std::chrono::steady_clock::now();
   transport.set_limit(config.pipeline.start_limit);
   Report report(config, transport, hooks.console);
   const auto say = [&](const std::string& text) { report.say(text); };
@@ -73,16 +77,21 @@ TrainingResult run_training(const Config& config,
   report.opening(run);
 
   TrainingResult result;
+  std::string stopped;  // why
   const std::int64_t every = config.evaluate.every;
   // A run that was asked to stop did not stay for it.
-  if (config.resume && every > 0 && trainer.steps_done() % every == 0 &&
+  if (trainer.steps_done() > 0 && every > 0 && trainer.steps_done() % every == 0 &&
       report.lacks_evaluation(trainer.steps_done()))
     evaluate_now(config, run, hooks, report);
   bool first = true;
+  double longest = 0;  // step, in seconds
   while (trainer.steps_done() < run.samples->steps() && !result.stopped) {
     const auto start = std::chrono::steady_clock::now();
     if (hooks.on_step) hooks.on_step(trainer.steps_done() + 1);
-    std::vector<double> tell = {hooks.stop_requested && hooks.stop_requested() ? 1.0 : 0.0};
+    const bool asked = hooks.stop_requested && hooks.stop_requested();
+    const double limit = config.train.time_limit;
+    const bool late = limit > 0 && seconds_since(begin) + 2 * longest > limit;
+    std::vector<double> tell = {asked ? kAsked : late ? kLate : 0};
     if (checkpoints) {
       const std::vector<double> theirs = checkpoints->tell();
       tell.insert(tell.end(), theirs.begin(), theirs.end());
@@ -90,10 +99,14 @@ TrainingResult run_training(const Config& config,
     TrainerStep step = trainer.step(run.samples->of_step(trainer.steps_done()),
                                     {.before_action = hooks.on_action, .tell = tell});
     report.step(step, seconds_since(start), trainer.loss_scale().value());
+    longest = std::max(longest, seconds_since(start));
+    double wish = 0;
     for (std::vector<double>& told : step.told) {
-      result.stopped = result.stopped || told.front() > 0;
+      wish = std::max(wish, told.front());
       told.erase(told.begin());
     }
+    result.stopped = wish > 0;
+    stopped = wish == kAsked ? "as asked" : wish == kLate ? "at train.time_limit" : "";
     const std::int64_t done = trainer.steps_done();
     if (checkpoints) checkpoints->hear(done, step.told);
     if (first) transport.set_limit(config.pipeline.step_limit);
@@ -115,7 +128,7 @@ TrainingResult run_training(const Config& config,
       checkpoints->finish(true);
     }
   }
-  report.closing(run, result.stopped);
+  report.closing(run, stopped);
   return result;
 }
 

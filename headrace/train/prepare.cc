@@ -83,10 +83,8 @@ Prepared prepare(const Config& config,
   const Plan plan = plan_of(config);
   std::optional<Resumed> from;
   Start start;
-  if (config.resume) {
-    from = read_newest(config, plan, run.naming, transport, say);
-    start = {from->snapshot.step, from->snapshot.samples};
-  }
+  if (config.resume != Resume::No) from = read_newest(config, plan, run.naming, transport, say);
+  if (from) start = {from->snapshot.step, from->snapshot.samples};
   run.samples = std::make_unique<Samples>(config, start);
   if (from) require_same_data(config, *from, run.samples->file());
   check(start.step < run.samples->steps(), "the run has done ", start.step, " steps, and ",

@@ -21,7 +21,7 @@ void Report::opening(const Prepared& run) {
     folder_.emplace(config_, run.trainer->steps_done());
   say(opening_text(config_, plan, *run.samples));
   if (!run.origin.empty())
-    say(cat(config_.resume ? "# resumed: " : "# begins with the ", run.origin));
+    say(cat(run.trainer->steps_done() > 0 ? "# resumed: " : "# begins with the ", run.origin));
   if (folder_) say("# run folder: " + folder_->path().string());
   if (folder_ && folder_->records() < run.trainer->steps_done())
     say(cat("warning: metrics.jsonl holds ", folder_->records(), " records of the ",
@@ -56,7 +56,7 @@ void Report::say(std::string text) {
   if (console_ != nullptr) console_->line(text);
 }
 
-void Report::closing(const Prepared& run, bool stopped) {
+void Report::closing(const Prepared& run, const std::string& stopped) {
   const Plan& plan = run.trainer->pipeline().plan();
   const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
   if (config_.timeline) {
@@ -67,8 +67,8 @@ void Report::closing(const Prepared& run, bool stopped) {
   }
   if (console_ != nullptr) console_->finish();
   say(closing_table(config_, plan, times));
-  if (stopped)
-    say(cat("stopped as asked, after step ", run.trainer->steps_done(), " of ",
+  if (!stopped.empty())
+    say(cat("stopped ", stopped, ", after step ", run.trainer->steps_done(), " of ",
             run.samples->steps()));
 }
 

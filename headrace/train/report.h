@@ -29,7 +29,8 @@ class Report {
   void evaluation(const EvaluationRecord& record);
   void say(std::string text);
   // Every rank calls it.
-  void closing(const Prepared& run, bool stopped);
+  // `stopped`: why, where it has not done all its steps: "as asked".
+  void closing(const Prepared& run, const std::string& stopped);
 
  private:
   const Config& config_;

@@ -169,7 +169,7 @@ Config resumed_config(const fs::path& run, const std::vector<std::string>& setti
   derive_anew(saved, given);
   Config config = parse_config(to_toml(saved), file.string(), settings);
   config.run_dir = run.string();
-  config.resume = true;
+  config.resume = Resume::Must;
   config.resume_from = from;
   return config;
 }
@@ -222,11 +222,17 @@ void require_same_model(const Config& config) {
   faults.require_none();
 }
 
-Resumed read_newest(const Config& config,
-                    const Plan& plan,
-                    const Naming& naming,
-                    Transport& transport,
-                    const std::function<void(const std::string&)>& say) {
+std::optional<fs::path> newest_checkpoint(const Config& config) {
+  for (const FoundCheckpoint& found : candidates(config))
+    if (found.complete && fault_of_texts(found.path).empty()) return found.path;
+  return std::nullopt;
+}
+
+std::optional<Resumed> read_newest(const Config& config,
+                                   const Plan& plan,
+                                   const Naming& naming,
+                                   Transport& transport,
+                                   const std::function<void(const std::string&)>& say) {
   // Rank 0 decides which there are: another one might be written or deleted meanwhile.
   std::string mine;
   if (transport.rank() == 0) {
@@ -251,10 +257,11 @@ Resumed read_newest(const Config& config,
     std::string reason;
     for (const std::string& theirs : all_gather_text(transport, error, kCheckpoint))
       if (reason.empty()) reason = theirs;
-    if (reason.empty()) return {folder, std::move(share)};
+    if (reason.empty()) return Resumed{folder, std::move(share)};
     all_reasons += cat("; ", folder, ": ", reason);
     if (transport.rank() == 0) say(cat("# passed over: ", folder, ": ", reason));
   }
+  if (all_reasons.empty() && config.resume == Resume::IfThere) return std::nullopt;
   throw Error(
       cat("no checkpoint in ", checkpoint_directory(config).string(), " can be read", all_reasons));
 }

@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,18 +40,23 @@ void require_resumable(const Config& config);
 // values.
 void require_same_model(const Config& config);
 
+// The newest that seems whole; none where there is none. For whoever is to say where a run would go on
+// from.
+std::optional<std::filesystem::path> newest_checkpoint(const Config& config);
+
 struct Resumed {
   std::filesystem::path folder;
   Snapshot snapshot;  // this rank's share; step, samples and numbers are the same on all
 };
 
 // The newest checkpoint that all ranks can read, the same on all. `say` is called on rank 0 for each
-// that was passed over, with the reason. Throws Error where none can be read.
-Resumed read_newest(const Config& config,
-                    const Plan& plan,
-                    const Naming& naming,
-                    Transport& transport,
-                    const std::function<void(const std::string&)>& say);
+// that was passed over, with the reason. None where there is none and need not be; throws Error where
+// none can be read.
+std::optional<Resumed> read_newest(const Config& config,
+                                   const Plan& plan,
+                                   const Naming& naming,
+                                   Transport& transport,
+                                   const std::function<void(const std::string&)>& say);
 
 // This rank's, of model.from.
 NamedTensors read_initial_weights(const Config& config,

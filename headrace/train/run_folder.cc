@@ -53,7 +53,7 @@ std::int64_t keep_records(const fs::path& path, std::int64_t done) {
 }  // namespace
 
 RunFolder::RunFolder(const Config& config, std::int64_t done) : path_(config.run_dir) {
-  if (config.resume) {
+  if (config.resume != Resume::No) {
     records_ = keep_records(path_ / kMetrics, done);
     keep_records(path_ / kEvaluations, done);
   } else {

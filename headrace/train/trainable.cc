@@ -40,7 +40,7 @@ Schedule training_schedule(const Plan& plan, int microbatches) {
 }
 
 void require_trainable(const Config& config, bool all_on_this_machine) {
-  if (!config.model.from.empty() && !config.resume) require_same_model(config);
+  if (!config.model.from.empty() && config.resume == Resume::No) require_same_model(config);
   const Plan plan = plan_of(config);
   require_memory_for_weights(plan);
   const Schedule schedule = training_schedule(plan, static_cast<int>(config.train.microbatches));

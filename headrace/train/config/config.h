@@ -43,6 +43,7 @@ struct TrainConfig {
   std::string precision = "fp32";  // or "bf16", "fp16": of matrix products
   double loss_scale = 65536;       // fp16: what it starts at
   std::uint64_t seed = 1;
+  double time_limit = 0;  // seconds, after which the run saves and stops; 0: none
 };
 
 struct OptimizerConfig {
@@ -90,6 +91,10 @@ struct CheckpointConfig {
   std::string on_failure = "continue";  // or "stop": what the run does where one cannot be written
 };
 
+// Whether a run goes on from the newest checkpoint of the run in its folder: where it is started anew
+// after a failure, there may be none yet.
+enum class Resume : std::uint8_t { No, IfThere, Must };
+
 struct Config {
   ModelConfig model;
   DataConfig data;
@@ -98,10 +103,10 @@ struct Config {
   EvaluateConfig evaluate;
   PipelineConfig pipeline;
   CheckpointConfig checkpoint;
-  std::string run_dir;      // flag only: where rank 0 writes the run's files; empty: nowhere
-  bool resume = false;      // flag only: go on from the newest checkpoint of the run in run_dir
-  std::string resume_from;  // where that run has written its checkpoints
-  bool timeline = false;    // flag only: write a trace of the run's last steps
+  std::string run_dir;         // flag only: where rank 0 writes the run's files; empty: nowhere
+  Resume resume = Resume::No;  // flag only, or as the launcher says
+  std::string resume_from;     // where that run has written its checkpoints
+  bool timeline = false;       // flag only: write a trace of the run's last steps
 };
 
 // `settings` are "section.key=value", applied in order over the file's. A setting replaces what the

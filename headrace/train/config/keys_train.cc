@@ -25,6 +25,8 @@ void add_train_keys(std::vector<Key>& table) {
         "fp16: what it starts at, a power of two; halved where gradients overflow, doubled after "
         "2,000 steps without");
   train("seed", &T::seed, Whole{0}, "of the initial weights, the order of the data and dropout");
+  train("time_limit", &T::time_limit, Seconds{},
+        "from the start; the run saves and stops before a further step would pass it");
 }
 
 }  // namespace headrace
