@@ -38,7 +38,7 @@ struct FileRecord {
   std::uint64_t bytes = 0;
   std::string checksum;
   // Of a safetensors file: the checksum of each tensor's bytes, by its name.
-  std::map<std::string, std::string> tensors = {};
+  std::map<std::string, std::string> tensors;
 
   bool operator==(const FileRecord&) const = default;
 };
