@@ -55,18 +55,20 @@ struct Flags {
   bool timeline = false;
 };
 
+bool torchrun_may_restart() {
+  const char* most = std::getenv("TORCHELASTIC_MAX_RESTARTS");
+  return most != nullptr && std::string(most) != "0";
+}
+
 // Whoever starts a run anew must find it again.
 void require_a_folder_to_come_back_to(const Flags& flags, const std::optional<Rendezvous>& place) {
   if (!place || is_worker()) return;
   check_usage(flags.max_restarts == 0, "--max-restarts is for ranks that this process starts, and ",
               started_by(*place),
               " has started this one; torchrun has a --max-restarts of its own");
-  const char* most = std::getenv("TORCHELASTIC_MAX_RESTARTS");
-  const bool may_come_back = most != nullptr && std::string(most) != "0";
-  check_usage(!may_come_back || !flags.run_dir.empty() || !flags.resume.empty(),
-              "torchrun may start this run anew (its --max-restarts is ",
-              most == nullptr ? "" : most,
-              "), and would not find what it has saved; give the run a folder with --run-dir");
+  check_usage(!torchrun_may_restart() || !flags.run_dir.empty() || !flags.resume.empty(),
+              "torchrun may start this run anew (--max-restarts), and would not find what it has "
+              "saved; give the run a folder with --run-dir");
 }
 
 Config configuration(const Flags& flags, const std::optional<Rendezvous>& place) {
@@ -188,8 +190,11 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     // Other launchers leave it to rank 0, which can now tell all ranks if there is none to be had.
     if (!is_worker() && place.rank == 0) {
       config.run_dir = claim.emplace(claim_folder(flags)).folder();
-      if (config.resume == Resume::No && restarts() == 0)
+      if (config.resume == Resume::No && restarts() == 0) {
+        // An earlier run's must not be taken for this one's when it is started anew.
+        if (flags.overwrite && torchrun_may_restart()) claim->clear();
         claim_checkpoints(config, flags.overwrite);
+      }
     }
     if (restarts() > 0 && config.resume == Resume::No) {
       config.resume = Resume::IfThere;
@@ -237,6 +242,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   const RunClaim claim = claim_folder(flags);
   config.run_dir = claim.folder().string();
   if (config.resume == Resume::No) {
+    if (flags.overwrite && flags.max_restarts > 0) claim.clear();
     claim_checkpoints(config, flags.overwrite);
     config.resume_from = checkpoint_directory(config).string();
   }

@@ -102,6 +102,14 @@ RunClaim::~RunClaim() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+void RunClaim::clear() const {
+  std::error_code ignored;
+  // The configuration, which says that the others are a run's, goes last.
+  for (const char* file : kRunFiles)
+    if (file != std::string_view(kConfig)) fs::remove_all(folder_ / file, ignored);
+  fs::remove(folder_ / kConfig, ignored);
+}
+
 RunClaim RunClaim::resumed(const fs::path& folder) {
   check_usage(first_line(folder / kConfig) == kRunMark, folder.string(),
               " is no run's folder: it holds no ", kConfig, " that a run wrote");

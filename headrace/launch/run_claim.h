@@ -41,6 +41,9 @@ class RunClaim {
   RunClaim(RunClaim&& other) noexcept;
   RunClaim& operator=(RunClaim&&) = delete;
 
+  // Deletes what an earlier run has left in the folder.
+  void clear() const;
+
   const std::filesystem::path& folder() const { return folder_; }
   // A process that inherits it has the hold too.
   int lock_fd() const { return fd_; }

@@ -40,7 +40,8 @@ class TrainRestart : public TinyRun {
   }
   void expect_same_weights(const std::string& checkpoint) const {
     ProgramOptions diff = options("");
-    diff.arguments = "checkpoint diff r/checkpoints/" + checkpoint + " whole/checkpoints/" + checkpoint;
+    diff.arguments =
+        "checkpoint diff r/checkpoints/" + checkpoint + " whole/checkpoints/" + checkpoint;
     const Outcome same = Program(diff).wait();
     EXPECT_EQ(same.code, 0) << same.out << same.err;
   }
@@ -49,15 +50,15 @@ class TrainRestart : public TinyRun {
 };
 
 TEST_F(TrainRestart, AKilledWorkerCostsNothingButTime) {
-  Program program(options("--max-restarts 2 --set checkpoint.every=5 --run-dir r " +
-                          std::string(kSteps)));
+  Program program(
+      options("--max-restarts 2 --set checkpoint.every=5 --run-dir r " + std::string(kSteps)));
   kill_at(program, 12, 1);
   const Outcome& run = program.wait();
   EXPECT_EQ(run.code, 0) << run.err;
   EXPECT_THAT(lines_of(run.err),
-              ElementsAre(AllOf(StartsWith("restart 1 of 2: rank 1 (stage 1) was killed by signal 9"),
-                                HasSubstr("at step "),
-                                HasSubstr("; going on from r/checkpoints/step-000"))));
+              ElementsAre(AllOf(
+                  StartsWith("restart 1 of 2: rank 1 (stage 1) was killed by signal 9"),
+                  HasSubstr("at step "), HasSubstr("; going on from r/checkpoints/step-000"))));
   EXPECT_THAT(run.out, HasSubstr("# resumed: "));
   EXPECT_EQ(metrics("r"), whole(kSteps));
   expect_same_weights("step-00000300");
@@ -74,6 +75,19 @@ TEST_F(TrainRestart, WithoutACheckpointItBeginsAgain) {
   expect_same_weights("step-00000300");
 }
 
+// What the run in the folder before it has left is not gone on from.
+TEST_F(TrainRestart, KilledBeforeItHasBegunToOverwrite) {
+  ASSERT_EQ(train("--set train.seed=9 --run-dir r").code, 0);
+  Program program(options("--max-restarts 1 --overwrite --run-dir r"));
+  ASSERT_TRUE(eventually([&] { return program.ranks().contains(1); }));
+  signal_process(program.ranks().at(1), SIGKILL);
+  const Outcome& run = program.wait();
+  EXPECT_EQ(run.code, 0) << run.err;
+  EXPECT_THAT(run.err, HasSubstr("restart 1 of 1"));
+  EXPECT_THAT(run.out, Not(HasSubstr("# resumed: ")));
+  EXPECT_EQ(metrics("r"), whole(""));
+}
+
 // What fails at its own hand fails each time.
 TEST_F(TrainRestart, AFailureThatComesAgainEndsTheRun) {
   const Outcome run = train(
@@ -88,7 +102,8 @@ TEST_F(TrainRestart, AFailureThatComesAgainEndsTheRun) {
 TEST_F(TrainRestart, NotMoreOftenThanItMay) {
   Program program(options("--max-restarts 1 --set checkpoint.every=5 --steps 1000000 --run-dir r"));
   kill_at(program, 6, 1);
-  ASSERT_TRUE(eventually([&] { return program.err().find("restart 1 of 1") != std::string::npos; }));
+  ASSERT_TRUE(
+      eventually([&] { return program.err().find("restart 1 of 1") != std::string::npos; }));
   const std::size_t before = metrics("r").size();
   kill_at(program, before + 10, 1);
   const Outcome& run = program.wait();
@@ -153,9 +168,8 @@ TEST_F(TrainRestart, SIGUSR1AsksToStop) {
   EXPECT_THAT(program.out(), HasSubstr("stopped as asked, after step "));
 
   Program other(options("--steps 1000000 --run-dir other"));
-  ASSERT_TRUE(eventually([&] {
-    return metrics("other").size() >= 3 && other.ranks().contains(1);
-  })) << other.err();
+  ASSERT_TRUE(eventually([&] { return metrics("other").size() >= 3 && other.ranks().contains(1); }))
+      << other.err();
   signal_process(other.ranks().at(1), SIGUSR1);
   EXPECT_EQ(other.wait().code, 143) << other.err();
   EXPECT_THAT(other.out(), HasSubstr("stopped as asked, after step "));
