@@ -7,8 +7,8 @@
 //
 // The program is run anew for each worker, with the same arguments and with what the worker needs
 // to know in its environment: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR,
-// MASTER_PORT, HEADRACE_WORKER; HEADRACE_RUN_DIR; HEADRACE_RESTARTS; HEADRACE_LISTEN_FD for rank 0; and what worker.h
-// and status.h use. To be called before this process has made a thread. Output of workers passes
+// MASTER_PORT, HEADRACE_WORKER; HEADRACE_RUN_DIR; HEADRACE_RESTARTS; HEADRACE_LISTEN_FD for rank 0;
+// and what worker.h and status.h use. To be called before this process has made a thread. Output of workers passes
 // through untouched.
 #pragma once
 
@@ -43,9 +43,9 @@ class WorkerError : public Error {
 };
 
 // 0 when all workers ended well; kStoppedExit (worker.h) when they stopped though nobody told this
-// process to; 128 + signal when this process was told to stop by SIGINT, SIGTERM,
-// SIGUSR1 or SIGHUP, which the workers get as SIGTERM. Throws WorkerError (UsageError where the
-// worker's exit code was 2) with the one cause of a failure. No worker is left when it returns or throws.
+// process to; 128 + signal when this process was told to stop by SIGINT, SIGTERM, SIGUSR1 or SIGHUP,
+// which the workers get as SIGTERM. Throws WorkerError (UsageError where the worker's exit code was 2)
+// with the one cause of a failure. No worker is left when it returns or throws.
 int launch(const LaunchOptions& options);
 
 }  // namespace headrace

@@ -23,8 +23,8 @@ void bind_to_launcher();
 // that was lost. The first call counts. Safe from any thread.
 void report_error(const std::string& text, int at_fault, int exit_code = 1);
 
-// SIGTERM and SIGUSR1 (and SIGINT, where there is no launcher to pass it on) then only set stop_requested(),
-// for the training loop to end after the step in hand. A worker that ends for that exits with
+// SIGTERM and SIGUSR1 (and SIGINT, where there is no launcher to pass it on) then only set
+// stop_requested(), for the training loop to end after the step in hand. A worker that ends for that exits with
 // kStoppedExit, which the launcher does not take for a failure.
 constexpr int kStoppedExit = 143;  // as a shell writes SIGTERM
 void install_stop_handler();

@@ -105,9 +105,10 @@ TrainingResult run_training(const Config& config,
       wish = std::max(wish, told.front());
       told.erase(told.begin());
     }
-    result.stopped = wish > 0;
-    stopped = wish == kAsked ? "as asked" : wish == kLate ? "at train.time_limit" : "";
     const std::int64_t done = trainer.steps_done();
+    if (wish == kAsked) stopped = "as asked";
+    if (wish == kLate && done < run.samples->steps()) stopped = "at train.time_limit";
+    result.stopped = !stopped.empty();
     if (checkpoints) checkpoints->hear(done, step.told);
     if (first) transport.set_limit(config.pipeline.step_limit);
     first = false;
