@@ -19,11 +19,12 @@ class Convergence : public TinyRun {
     // The program takes its words apart at spaces: the path goes into the file.
     write("a.toml", replaced(read_file(root + "/configs/shakespeare.toml"), "data/shakespeare",
                              root + "/data/shakespeare"));
-    const Outcome run = train(
+    Program program(options(
         "--ranks 2 --threads 1 --steps 100 --set optimizer.clip=0 --set model.tied=false --set "
         "evaluate.sequences=64 --set optimizer.warmup=20 --set evaluate.every=0 "
         "--overwrite --run-dir r --schedule " +
-        schedule + " --set optimizer.learning_rate=" + rate);
+        schedule + " --set optimizer.learning_rate=" + rate));
+    const Outcome& run = program.wait(200);  // half a minute on two cores of its own
     EXPECT_EQ(run.code, 0) << run.err;
     return nlohmann::json::parse(read("r/evaluations.jsonl")).at("validation_loss");
   }
