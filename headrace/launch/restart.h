@@ -20,7 +20,8 @@ struct RestartPolicy {
 };
 
 // As launch(). The last failure is thrown where the restarts are used up, and so is one that comes
-// again, in the same rank at the same step with nothing saved in between: it would come each time.
+// again: of the same rank or with the same words, at the same step, with nothing saved in between.
+// It would come each time.
 int launch_with_restarts(const RestartPolicy& policy);
 
 }  // namespace headrace
