@@ -192,7 +192,7 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
       config.run_dir = claim.emplace(claim_folder(flags)).folder();
       if (config.resume == Resume::No && restarts() == 0) {
         // An earlier run's must not be taken for this one's when it is started anew.
-        if (flags.overwrite && torchrun_may_restart()) claim->clear();
+        if (flags.overwrite && torchrun_may_restart()) clear_run(config.run_dir);
         claim_checkpoints(config, flags.overwrite);
       }
     }
@@ -242,7 +242,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   const RunClaim claim = claim_folder(flags);
   config.run_dir = claim.folder().string();
   if (config.resume == Resume::No) {
-    if (flags.overwrite && flags.max_restarts > 0) claim.clear();
+    if (flags.overwrite && flags.max_restarts > 0) clear_run(claim.folder());
     claim_checkpoints(config, flags.overwrite);
     config.resume_from = checkpoint_directory(config).string();
   }

@@ -102,12 +102,10 @@ RunClaim::~RunClaim() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-void RunClaim::clear() const {
+void clear_run(const fs::path& folder) {
   std::error_code ignored;
-  // The configuration, which says that the others are a run's, goes last.
   for (const char* file : kRunFiles)
-    if (file != std::string_view(kConfig)) fs::remove_all(folder_ / file, ignored);
-  fs::remove(folder_ / kConfig, ignored);
+    if (file != std::string_view(kConfig)) fs::remove_all(folder / file, ignored);
 }
 
 RunClaim RunClaim::resumed(const fs::path& folder) {

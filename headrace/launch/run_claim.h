@@ -24,6 +24,9 @@ inline constexpr std::array<const char*, 6> kRunFiles = {"config.toml",   "sched
 inline constexpr std::string_view kRunMark =
     "# The configuration of a run of headrace: headrace train repeats the run from this file.";
 
+// Deletes what a run has left in the folder, but for its config.toml, which says that it is a run's.
+void clear_run(const std::filesystem::path& folder);
+
 class RunClaim {
  public:
   // The folder itself, made if need be; files of others may lie in it. Throws UsageError where a
@@ -40,9 +43,6 @@ class RunClaim {
   ~RunClaim();
   RunClaim(RunClaim&& other) noexcept;
   RunClaim& operator=(RunClaim&&) = delete;
-
-  // Deletes what an earlier run has left in the folder.
-  void clear() const;
 
   const std::filesystem::path& folder() const { return folder_; }
   // A process that inherits it has the hold too.

@@ -7,7 +7,6 @@
 #include <optional>
 #include <sstream>
 #include <string>
-#include <system_error>
 
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"
@@ -57,10 +56,7 @@ RunFolder::RunFolder(const Config& config, std::int64_t done) : path_(config.run
     records_ = keep_records(path_ / kMetrics, done);
     keep_records(path_ / kEvaluations, done);
   } else {
-    // config.toml, which says that the others are a run's, is replaced last.
-    std::error_code ignored;
-    for (const char* file : kRunFiles)
-      if (std::string(file) != "config.toml") fs::remove_all(path_ / file, ignored);
+    clear_run(path_);
   }
   write("config.toml", cat(kRunMark, "\n\n", to_toml(config)));
   metrics_ = open(path_ / kMetrics);
