@@ -21,7 +21,7 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"

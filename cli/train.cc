@@ -16,7 +16,7 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
-#include <torch/torch.h>
+#include <torch/types.h>
 #include <unistd.h>
 
 #include "cli/commands.h"

@@ -1,5 +1,5 @@
 # layer(NAME SRCS … DEPS … LINK …): one library a folder. DEPS are folders of ours to its left, LINK is anything else.
-# Those that include torch's headers pass TORCH, link it, and share one precompiled header.
+# Those that include torch's headers pass TORCH, with MODULES where torch::nn is among them.
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -13,7 +13,7 @@ target_compile_options(headrace_settings INTERFACE
   -Wall -Wextra -Wshadow -Wconversion -Wno-missing-field-initializers -Werror)
 
 function(layer name)
-  cmake_parse_arguments(ARG "TORCH" "" "SRCS;DEPS;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;MODULES" "" "SRCS;DEPS;LINK" ${ARGN})
   add_library(headrace_${name} STATIC ${ARG_SRCS})
   list(TRANSFORM ARG_DEPS PREPEND headrace_)
   target_link_libraries(headrace_${name} PUBLIC ${ARG_DEPS} ${ARG_LINK} PRIVATE $<BUILD_INTERFACE:headrace_settings>)
@@ -24,13 +24,13 @@ function(layer name)
   install(TARGETS headrace_${name} EXPORT headraceTargets ARCHIVE DESTINATION lib)
   if(ARG_TORCH)
     target_link_libraries(headrace_${name} PUBLIC headrace_torch)
-    target_precompile_headers(headrace_${name} REUSE_FROM headrace_torch_pch)
+    headrace_uses_torch(headrace_${name} ${ARGN})
   endif()
 endfunction()
 
-# headrace_test(NAME SRCS … DEPS … LABELS … TIMEOUT seconds [TORCH]): one GoogleTest program, its cases found by ctest.
+# headrace_test(NAME SRCS … DEPS … LABELS … TIMEOUT seconds [TORCH [MODULES]]): one GoogleTest program, its cases found by ctest.
 function(headrace_test name)
-  cmake_parse_arguments(ARG "TORCH" "TIMEOUT" "SRCS;DEPS;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;MODULES" "TIMEOUT" "SRCS;DEPS;LINK;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
@@ -43,7 +43,7 @@ function(headrace_test name)
   target_compile_definitions(${name} PRIVATE
     HEADRACE_SOURCE_DIR="${PROJECT_SOURCE_DIR}" HEADRACE_BINARY_DIR="${PROJECT_BINARY_DIR}")
   if(ARG_TORCH)
-    target_precompile_headers(${name} REUSE_FROM headrace_torch_pch)
+    headrace_uses_torch(${name} TESTS ${ARGN})
   else()
     target_compile_options(${name} PRIVATE -O0)  # compiles in half the time, and what it tests is optimised
     target_precompile_headers(${name} REUSE_FROM headrace_test_pch)

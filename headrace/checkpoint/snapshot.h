@@ -9,7 +9,7 @@
 #include <map>
 #include <string>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace headrace {
 
@@ -24,8 +24,9 @@ struct Snapshot {
   NamedTensors weights;
   NamedTensors first;   // Adam's first moment; SGD's momentum
   NamedTensors second;  // Adam's second moment
-  // "updates" (made by the optimizer: steps less those that overflowed), "loss_scale",
-  // "loss_scale_good" (steps since it last changed).
+  // "updates" (made by the optimizer: steps less those skipped), "loss_scale", "loss_scale_good" (steps
+  // since it last changed), "skipped" (the last steps in a row), "loss_mean", "loss_deviation" and
+  // "losses" (train/loss_trend.h).
   std::map<std::string, double> numbers;
 };
 

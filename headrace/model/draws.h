@@ -21,7 +21,7 @@
 #include <mutex>
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace headrace {
 

@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/model/weight_gradients.h"
 

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/model/weight_gradients.h"
 #include "headrace/plan/layers.h"

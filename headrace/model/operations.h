@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/model/metrics.h"
 #include "headrace/model/weight_gradients.h"

@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include <ATen/autocast_mode.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace headrace {
 

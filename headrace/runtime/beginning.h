@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/tensor/tensors.h"
 

@@ -138,6 +138,21 @@ std::map<int, double> Pipeline::run(const StepInput& input,
   return ends.losses();
 }
 
+// Of a stage, before it is updated for these microbatches.
+void Pipeline::require_finite_gradients(int stage, const std::vector<int>& microbatches) const {
+  Tensors gradients;
+  for (const std::size_t i : weights_->of_stage(stage))
+    gradients.push_back(weights_->gradients(i).front());
+  if (gradients.empty()) return;
+  const std::vector<torch::Tensor> norms = torch::_foreach_norm(gradients);
+  if (torch::isfinite(torch::stack(norms)).all().item<bool>()) return;
+  std::size_t next = 0;
+  for (const std::size_t i : weights_->of_stage(stage))
+    check(torch::isfinite(norms[next++]).item<bool>(), "the gradient of ", weights_->name(i),
+          " is not finite, of microbatches ", microbatches.front(), " to ", microbatches.back(),
+          ": the stage was not updated by it");
+}
+
 // Each stage keeps the weights that microbatches under way, and forwards to come, are computed
 // with.
 std::map<int, double> Pipeline::run_asynchronous(const StepInput& input,
@@ -147,7 +162,7 @@ std::map<int, double> Pipeline::run_asynchronous(const StepInput& input,
       !ownership_.any_shared(),
       "an asynchronous schedule updates each stage at a time of its own, so that no parameter may ",
       "have several owners: no tied embeddings, no replicas");
-  check(policy.backward_scale == 1 && !policy.may_overflow,
+  check(policy.backward_scale == 1,
         "an asynchronous schedule has no step to leave out where fp16 overflows; train in bf16");
   check(policy.clip == 0, "an asynchronous schedule has no norm of all gradients to clip by");
   const UpdatePlan order(schedule, transport_.rank());
@@ -161,6 +176,7 @@ std::map<int, double> Pipeline::run_asynchronous(const StepInput& input,
                             [&](int index) {
                               Stage& stage = **std::ranges::find(
                                   stages_, index, [](const auto& s) { return s->index(); });
+                              require_finite_gradients(index, order.updates().at(made[index]));
                               stage.next_version(order.keeps(index, made[index]++));
                               policy.update(index);
                               for (const std::size_t i : weights_->of_stage(index))
@@ -222,25 +238,56 @@ StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
   for (const auto& [microbatch, loss] : loss_of) result.loss += loss;
   result.makespan = end - start;
 
+  result.finite = std::isfinite(result.loss);
   if (asynchronous) {
-    check(std::isfinite(result.loss), "the loss is ", number_text(result.loss), " at step ",
-          input.step + 1, "; try a lower learning rate or a longer warm-up");
     result.norm = std::numeric_limits<double>::quiet_NaN();
     return result;
   }
-  std::string worst;
-  result.norm = gradients_->total_norm(norms, &worst) / policy.backward_scale;
-  result.overflow = !std::isfinite(result.norm);
-  if (result.overflow && policy.may_overflow) return result;
-  check(
-      !result.overflow, "the gradient norm is ", number_text(result.norm), " at step ",
-      input.step + 1, " (loss ", number_text(result.loss), "), first in ", worst,
-      ": nothing was updated; try a lower learning rate, a longer warm-up or a lower norm to clip "
-      "at");
+  result.norm = gradients_->total_norm(norms, &result.worst) / policy.backward_scale;
+  result.finite = result.finite && std::isfinite(result.norm);
+  if (!result.finite) return result;
   const double clip = policy.clip > 0 && result.norm > policy.clip ? policy.clip / result.norm : 1;
   const double factor = clip / policy.backward_scale;
   if (factor != 1) gradients_->scale(factor);
   return result;
+}
+
+std::string Pipeline::find_fault(const StepInput& input, const StepPolicy& policy) {
+  gradients_->zero();
+  FiniteWatch watch;
+  for (const auto& stage : stages_) {
+    const int first = plan_.starts[static_cast<std::size_t>(stage->index())];
+    stage->set_watch(&watch, first);
+    const LayersWeights& weights = stage->weights().newest();
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      watch.weights(first + static_cast<int>(i), weights[i]);
+  }
+  RunOptions options = options_of(input, Pass::Train);
+  options.normaliser = [&](int) { return policy.normaliser; };
+  options.backward_scale = policy.backward_scale;
+  LossEnds ends(input);
+  executor_->run(schedule(input.microbatches, Pass::Train), options, ends);
+  for (const auto& stage : stages_) stage->set_watch(nullptr, 0);
+  std::vector<FiniteWatch::Finding> all;
+  for (const auto& theirs : all_gather_of(transport_, watch.findings(), input.step))
+    all.insert(all.end(), theirs.begin(), theirs.end());
+  if (const auto first = FiniteWatch::first(all)) return text_of_fault(*first);
+  return "done again, the step has only finite numbers in each microbatch: either gradients of several overflow where "
+         "they are added up, or a processor or memory of this run is at fault";
+}
+
+std::string Pipeline::text_of_fault(const FiniteWatch::Finding& finding) const {
+  using What = FiniteWatch::What;
+  const std::string& layer = plan_.layers[static_cast<std::size_t>(finding.layer)].name;
+  const std::string number = finding.is_nan ? "a NaN" : "an infinite number";
+  if (finding.what == What::Weight)
+    return cat("the weights of ", layer, " held ", number, " before the step");
+  int stage = 0;
+  while (plan_.end(stage) <= finding.layer) ++stage;
+  const int rank = plan_.placement.rank(stage, finding.microbatch);
+  const char* where = finding.what == What::Output ? "forward" : "backward";
+  return cat(layer, " was the first to make ", number, ": in the ", where, " of microbatch ",
+             finding.microbatch, ", on rank ", rank, " (stage ", stage, ")");
 }
 
 Evaluation Pipeline::evaluate(const StepInput& input) {

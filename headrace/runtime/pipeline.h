@@ -42,7 +42,6 @@ struct StepPolicy {
   double clip = 0;        // greatest norm of the gradients; 0: none
   // A power of two that gradients are computed times, and that is taken out again.
   double backward_scale = 1;
-  bool may_overflow = false;  // a norm that is not finite is no error: StepResult::overflow
   // Of asynchronous schedules, instead of `normaliser`: of the update of these microbatches. And
   // `update` is to change the weights of the stage of that number by their gradients.
   std::function<double(const std::vector<int>&)> normaliser_of_update = {};
@@ -53,8 +52,10 @@ struct StepPolicy {
 
 struct StepResult {
   double loss = 0;  // mean over the valid tokens of the global batch; asynchronous: over updates
-  bool overflow = false;  // the norm is not finite: there is nothing to update with
-  double norm = 0;        // of all gradients, before clipping; asynchronous: there is none, NaN
+  double norm = 0;  // of all gradients, before clipping; asynchronous: there is none, NaN
+  // Otherwise the loss or the norm is none, and there is nothing to update with.
+  bool finite = true;
+  std::string worst;  // the first parameter whose gradient is not
   std::vector<std::vector<double>> told;    // [rank], StepPolicy::tell
   double reduce_start = 0, reduce_end = 0;  // this rank's sums over owners, on the shared clock
   double makespan = 0;  // seconds from the first rank's first action to the last rank's last one
@@ -87,10 +88,13 @@ class Pipeline {
            const PipelineOptions& options);
 
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
-  // asynchronous schedule makes itself, through policy.update, many times. Throws Error on every
-  // rank, naming the step and the first such parameter, where the norm is not finite and
-  // policy.may_overflow is not set.
+  // asynchronous schedule makes itself, through policy.update, many times, and throws Error before one
+  // by gradients that are not finite.
   StepResult train(const StepInput& input, const StepPolicy& policy);
+  // Does a step whose result was not finite again, with the weights as they were then, and says on
+  // every rank what made the first such number (finite_watch.h): "blocks.1.mlp was the first to make a
+  // NaN: in the forward of microbatch 2, on rank 1 (stage 1)". Gradients are of no use afterwards.
+  std::string find_fault(const StepInput& input, const StepPolicy& policy);
   // Forwards alone, with nothing saved, no random draws, and gradients left as they are.
   Evaluation evaluate(const StepInput& input);
 
@@ -108,6 +112,8 @@ class Pipeline {
   const std::vector<Event>& events() const { return executor_->events(); }
 
  private:
+  void require_finite_gradients(int stage, const std::vector<int>& microbatches) const;
+  std::string text_of_fault(const FiniteWatch::Finding& finding) const;
   const Schedule& schedule(int microbatches, Pass pass);
   RunOptions options_of(const StepInput& input, Pass pass) const;
   // Loss by microbatch, of those whose last stage is on this rank.

@@ -77,6 +77,18 @@ Tensors Stage::state() const {
   return all;
 }
 
+void Stage::set_watch(FiniteWatch* watch, int first_layer) {
+  watch_ = watch;
+  first_layer_ = first_layer;
+}
+
+void Stage::watch_weight_gradients(int microbatch) {
+  if (watch_ == nullptr) return;
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    watch_->weight_gradients(first_layer_ + static_cast<int>(i), microbatch,
+                             weights_.newest()[i]);
+}
+
 void Stage::forget() {
   saved_.clear();
   deferred_.clear();
@@ -97,7 +109,10 @@ Tensors Stage::run(const Tensors& inputs,
   const Autocast autocast(device_, context.precision);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     stage.weights = weights[i];
+    const int layer = first_layer_ + static_cast<int>(i);
+    if (watch_ != nullptr) watch_->input_gradients(layer, context.microbatch, values);
     values = layers_[i]->forward(values, context, stage);
+    if (watch_ != nullptr) watch_->outputs(layer, context.microbatch, values);
   }
   return values;
 }
@@ -234,7 +249,9 @@ Tensors Stage::backward(int microbatch, const Tensors& output_gradients) {
   check(!saved.empty(), "stage ", index_, " has no forward of microbatch ", microbatch,
         " to go back through");
   weight_gradients_.defer(false);
-  return backward_through(std::move(saved.mapped()), output_gradients);
+  Tensors input_gradients = backward_through(std::move(saved.mapped()), output_gradients);
+  watch_weight_gradients(microbatch);
+  return input_gradients;
 }
 
 Tensors Stage::backward_input(int microbatch, const Tensors& output_gradients) {
@@ -245,6 +262,7 @@ Tensors Stage::backward_input(int microbatch, const Tensors& output_gradients) {
   Tensors input_gradients = backward_through(std::move(saved.mapped()), output_gradients);
   weight_gradients_.defer(false);
   deferred_.emplace(microbatch, weight_gradients_.take());
+  watch_weight_gradients(microbatch);  // not all are put off
   return input_gradients;
 }
 
@@ -253,6 +271,7 @@ void Stage::backward_weight(int microbatch) {
   check(!deferred.empty(), "stage ", index_, " has no weight gradients of microbatch ", microbatch,
         " put off");
   for (const WeightGradients::Work& work : deferred.mapped()) work();
+  watch_weight_gradients(microbatch);
 }
 
 }  // namespace headrace

@@ -27,11 +27,12 @@
 #include <optional>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/model/layer.h"
 #include "headrace/plan/recompute.h"
 #include "headrace/runtime/beginning.h"
+#include "headrace/runtime/finite_watch.h"
 #include "headrace/runtime/stage_weights.h"
 
 namespace headrace {
@@ -69,6 +70,10 @@ class Stage {
   // Lets go of all that is saved, as where a step has failed.
   void forget();
 
+  // From now on the watch, which may be null, is shown what the layers make; `first_layer` is the
+  // place of the stage's first in the model.
+  void set_watch(FiniteWatch* watch, int first_layer);
+
   // Microbatches whose forward is saved.
   std::size_t in_flight() const { return saved_.size(); }
 
@@ -86,6 +91,7 @@ class Stage {
   };
 
   Tensors state() const;
+  void watch_weight_gradients(int microbatch);
   Tensors run(const Tensors& inputs,
               const Context& context,
               const LayersWeights& weights,
@@ -112,6 +118,8 @@ class Stage {
   std::map<int, Saved> saved_;
   std::map<int, std::vector<WeightGradients::Work>> deferred_;
   std::int64_t weights_given_ = 0;
+  FiniteWatch* watch_ = nullptr;
+  int first_layer_ = 0;
 };
 
 }  // namespace headrace

@@ -15,7 +15,7 @@ class LossScale {
       : changes_(config.precision == "fp16"), value_(changes_ ? config.loss_scale : 1) {}
 
   double value() const { return value_; }
-  // Whether an overflow is to be expected: a step without an update, not the end of the run.
+  // Whether an overflow is to be expected: a step without an update, and nothing amiss.
   bool changes() const { return changes_; }
   // Steps since it last changed.
   int good() const { return good_; }
@@ -24,7 +24,8 @@ class LossScale {
     value_ = changes_ ? value : 1;
     good_ = good;
   }
-  // Throws Error where it cannot get smaller: then the gradients are not finite by themselves.
+  // Whether it can get smaller still; where not, gradients are not finite by themselves.
+  bool can_fall() const;
   void after_step(bool overflow);
 
  private:

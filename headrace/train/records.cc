@@ -7,9 +7,11 @@ namespace headrace {
 using nlohmann::ordered_json;
 
 std::string to_json(const StepRecord& record) {
-  return ordered_json{{"step", record.step}, {"loss", record.loss},     {"grad_norm", record.norm},
-                      {"lr", record.rate},   {"tokens", record.tokens}, {"seconds", record.seconds}}
-      .dump();
+  ordered_json json{{"step", record.step}, {"loss", record.loss},     {"grad_norm", record.norm},
+                    {"lr", record.rate},   {"tokens", record.tokens}, {"seconds", record.seconds}};
+  if (record.skipped) json["skipped"] = true;
+  if (record.spike) json["spike"] = true;
+  return json.dump();
 }
 
 std::string to_json(const EvaluationRecord& record) {

@@ -17,6 +17,8 @@ struct StepRecord {
   double rate = 0;
   std::int64_t tokens = 0;
   double seconds = 0;
+  bool skipped = false;  // nothing was updated: the loss or the norm was none, or fp16 overflowed
+  bool spike = false;    // the loss stands out above those before it (loss_trend.h)
 };
 
 struct EvaluationRecord {
@@ -28,6 +30,7 @@ struct EvaluationRecord {
 
 // One line, without its end. Numbers have all their digits; what is not finite is null.
 // {"step":12,"loss":2.4123456,"grad_norm":…,"lr":…,"tokens":…,"seconds":…}
+// and, only where it is so, "skipped":true and "spike":true.
 std::string to_json(const StepRecord& record);
 // {"step":12,"validation_loss":…,"perplexity":…,"accuracy":…}
 std::string to_json(const EvaluationRecord& record);

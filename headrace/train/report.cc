@@ -41,9 +41,13 @@ void Report::step(const TrainerStep& step, double seconds, double loss_scale) {
   record.seconds = seconds;
   if (folder_) folder_->record(record);
   if (console_ != nullptr) console_->step(record);
-  if (step.overflow)
+  if (!step.fault.empty()) return say("note: " + step.fault);
+  if (record.skipped)
     say(cat("note: gradients of step ", record.step,
             " overflowed in fp16: nothing was updated; the loss scale is now ", loss_scale));
+  if (record.spike)
+    say(cat("note: the loss of step ", record.step, " is a spike: ", fixed_text(record.loss, 5),
+            ", and lately it was ", fixed_text(step.usual_loss, 5)));
 }
 
 void Report::evaluation(const EvaluationRecord& record) {

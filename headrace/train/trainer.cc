@@ -1,12 +1,14 @@
 #include "headrace/train/trainer.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <map>
 #include <set>
 #include <utility>
 
 #include "headrace/base/error.h"
+#include "headrace/base/text.h"
 #include "headrace/data/microbatches.h"
 #include "headrace/train/stage_times.h"
 
@@ -74,6 +76,25 @@ void Trainer::update(Part& part, double rate) {
   part.optimizer.step(rate, update.values, update.gradients);
 }
 
+std::string Trainer::meet_fault(const StepResult& result,
+                                const StepInput& input,
+                                const StepPolicy& policy) {
+  std::string fault = cat("step ", done_ + 1, ": the loss is ", number_text(result.loss));
+  check(!asynchronous_, fault, "; try a lower optimizer.learning_rate or more optimizer.warmup");
+  fault += cat(" and the gradient norm ", number_text(result.norm),
+               result.worst.empty() ? "" : ", first in " + result.worst,
+               ": nothing was updated; ", pipeline_.find_fault(input, policy));
+  if (loss_scale_.changes() && std::isfinite(result.loss))
+    fault += "; in fp16 that is so with any loss scale: train with train.precision = \"bf16\"";
+  check(options_.train.not_finite == "skip", fault,
+        "; try a lower optimizer.learning_rate or more optimizer.warmup, or go on without such steps: "
+        "train.not_finite = \"skip\"");
+  ++skipped_;
+  check(skipped_ < options_.train.skip_limit, fault, "; with it ", skipped_,
+        " steps in a row were skipped, and that is train.skip_limit");
+  return fault;
+}
+
 TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   const Microbatches cut(batch, options_.train.microbatch);
   const auto normaliser = [](std::int64_t tokens) {
@@ -88,7 +109,6 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   StepPolicy policy{.normaliser = normaliser(cut.valid()),
                     .clip = options_.optimizer.clip,
                     .backward_scale = loss_scale_.value(),
-                    .may_overflow = loss_scale_.changes(),
                     .tell = hooks.tell};
   policy.normaliser_of_update = [&](const std::vector<int>& some) {
     return normaliser(cut.valid(some));
@@ -96,12 +116,18 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   policy.update = [&](int stage) { update(*std::ranges::find(parts_, stage, &Part::stage), rate); };
   StepResult result = pipeline_.train(input, policy);
 
+  const bool overflows =
+      !result.finite && std::isfinite(result.loss) && loss_scale_.can_fall();
+  std::string fault;
+  if (!result.finite && !overflows) fault = meet_fault(result, input, policy);
+  if (result.finite) skipped_ = 0;
+
   const double update_start = transport_.clock();
-  if (!asynchronous_ && !result.overflow) {
+  if (!asynchronous_ && result.finite) {
     update(parts_.front(), rate);
     pipeline_.gradients().share_values(done_);
   }
-  loss_scale_.after_step(result.overflow);
+  if (fault.empty()) loss_scale_.after_step(overflows);
   const double update_end = transport_.clock();
 
   TrainerStep step;
@@ -114,7 +140,7 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
     note(Kind::ReduceGradients, result.reduce_start, result.reduce_end);
   if (!asynchronous_) note(Kind::Update, update_start, update_end);
   step.makespan = result.makespan;
-  step.overflow = result.overflow;
+  step.fault = std::move(fault);
   step.told = std::move(result.told);
   ++done_;
   step.record = {.step = done_,
@@ -122,7 +148,13 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
                  .loss = result.loss,
                  .norm = result.norm,
                  .rate = rate,
-                 .tokens = cut.tokens()};
+                 .tokens = cut.tokens(),
+                 .skipped = !result.finite};
+  if (std::isfinite(result.loss)) {
+    step.record.spike = trend_.is_spike(result.loss);
+    step.usual_loss = trend_.mean();
+    trend_.add(result.loss);
+  }
   return step;
 }
 
@@ -136,6 +168,10 @@ Snapshot Trainer::snapshot() const {
     share.numbers["loss_scale"] = loss_scale_.value();
     share.numbers["loss_scale_good"] = loss_scale_.good();
   }
+  share.numbers["loss_mean"] = trend_.mean();
+  share.numbers["loss_deviation"] = trend_.deviation();
+  share.numbers["losses"] = static_cast<double>(trend_.seen());
+  share.numbers["skipped"] = static_cast<double>(skipped_);
   std::set<std::string> at_home;
   for (const std::size_t order : pipeline_.ownership().at_home(transport_.rank()))
     at_home.insert(pipeline_.ownership().parameters[order].name);
@@ -183,6 +219,9 @@ void Trainer::restore(const Snapshot& snapshot) {
   }
   loss_scale_.set(number(snapshot, "loss_scale", loss_scale_.value()),
                   static_cast<int>(number(snapshot, "loss_scale_good", 0)));
+  trend_.set(number(snapshot, "loss_mean", 0), number(snapshot, "loss_deviation", 0),
+             static_cast<std::int64_t>(number(snapshot, "losses", 0)));
+  skipped_ = static_cast<std::int64_t>(number(snapshot, "skipped", 0));
   done_ = snapshot.step;
 }
 

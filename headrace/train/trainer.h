@@ -20,6 +20,7 @@
 #include "headrace/runtime/pipeline.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/loss_scale.h"
+#include "headrace/train/loss_trend.h"
 #include "headrace/train/optimizer.h"
 #include "headrace/train/records.h"
 
@@ -40,7 +41,9 @@ struct StepHooks {
 
 struct TrainerStep {
   StepRecord record;      // but for its seconds
-  bool overflow = false;  // nothing was updated
+  // Why nothing was updated, where record.skipped; empty: fp16 overflowed, as it now and then does.
+  std::string fault = {};
+  double usual_loss = 0;  // where record.spike: what it has been lately
   double makespan = 0;    // StepResult's
   // Of this rank, with the reduction and the update of all its stages (stage_times.h).
   std::vector<Event> events;
@@ -54,6 +57,8 @@ class Trainer {
           Plan plan,
           Transport& transport);
 
+  // Throws Error on every rank where the loss or a gradient is none and options.train.not_finite is
+  // "end", or options.train.skip_limit steps in a row were skipped; weights are then those before the step.
   TrainerStep step(const Batch& batch, const StepHooks& hooks);
 
   std::int64_t steps_done() const { return done_; }
@@ -80,6 +85,8 @@ class Trainer {
 
   ToUpdate to_update(const Part& part) const;
   void update(Part& part, double rate);
+  // What the run says of a step whose numbers are none. Throws Error where it is to end the run.
+  std::string meet_fault(const StepResult& result, const StepInput& input, const StepPolicy& policy);
 
   const TrainerOptions options_;
   Transport& transport_;
@@ -87,6 +94,8 @@ class Trainer {
   const bool asynchronous_;
   std::vector<Part> parts_;
   LossScale loss_scale_;
+  LossTrend trend_;
+  std::int64_t skipped_ = 0;  // the last steps in a row, but for overflows
   std::int64_t done_ = 0;  // steps
 };
 

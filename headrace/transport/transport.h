@@ -24,7 +24,7 @@
 #include <string>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/base/error.h"
 #include "headrace/tensor/tensors.h"

@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/base/error.h"
 #include "headrace/base/file.h"

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/checkpoint/snapshot.h"
 #include "headrace/checkpoint/write.h"

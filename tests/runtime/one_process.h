@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "headrace/model/layer.h"
 #include "headrace/plan/plan.h"

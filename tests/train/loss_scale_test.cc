@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/base/error.h"
-
 namespace headrace {
 namespace {
 
@@ -26,13 +24,15 @@ TEST(LossScaleOf, IsHalvedByAnOverflowAndDoubledBy2000GoodSteps) {
   EXPECT_EQ(scale.value(), 1024);
 }
 
-TEST(LossScaleOf, GivesUpWhereNoScaleHelps) {
+TEST(LossScaleOf, FallsToAnEndWhereNoScaleHelps) {
   LossScale scale(fp16(4));
-  EXPECT_THROW(
-      {
-        for (int i = 0; i < 20; ++i) scale.after_step(true);
-      },
-      Error);
+  int overflows = 0;
+  while (scale.can_fall() && overflows < 20) {
+    scale.after_step(true);
+    ++overflows;
+  }
+  EXPECT_EQ(overflows, 12);
+  EXPECT_EQ(scale.value(), 1.0 / 1024);
 }
 
 TEST(LossScaleOf, OtherTypesHaveNone) {
@@ -41,6 +41,7 @@ TEST(LossScaleOf, OtherTypesHaveNone) {
   LossScale scale(config);
   scale.after_step(true);
   EXPECT_EQ(scale.value(), 1);
+  EXPECT_FALSE(scale.can_fall());
 }
 
 }  // namespace

@@ -106,7 +106,7 @@ Outcome run(const Training& training,
       if (transport.rank() != 0) continue;
       outcome.losses.push_back(step.record.loss);
       outcome.norms.push_back(step.record.norm);
-      outcome.overflows.push_back(step.overflow);
+      outcome.overflows.push_back(step.record.skipped);
     }
     Snapshot share = trainer.snapshot();
     const std::lock_guard lock(mutex);

@@ -43,6 +43,9 @@ struct TrainConfig {
   std::string precision = "fp32";  // or "bf16", "fp16": of matrix products
   double loss_scale = 65536;       // fp16: what it starts at
   std::uint64_t seed = 1;
+  // Of a step whose loss or gradients are not finite: "end" or "skip".
+  std::string not_finite = "end";
+  std::int64_t skip_limit = 10;  // so many skipped in a row end the run
   double time_limit = 0;  // seconds, after which the run saves and stops; 0: none
 };
 
