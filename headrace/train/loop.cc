@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "headrace/base/error.h"
+#include "headrace/base/text.h"
 #include "headrace/model/families.h"
 #include "headrace/train/checkpoints.h"
+#include "headrace/train/copies.h"
 #include "headrace/train/evaluate.h"
 #include "headrace/train/prepare.h"
 #include "headrace/train/report.h"
@@ -41,6 +43,16 @@ void require_finite_weights(Trainer& trainer) {
     check(torch::isfinite(weights.value(i)).all().item<bool>(), "the weights ", weights.name(i),
           " are not finite after step ", trainer.steps_done(),
           "; try a lower optimizer.learning_rate or more optimizer.warmup");
+}
+
+// `good`: the last step after which copies were equal; 0: none was looked at.
+void require_equal_copies(Trainer& trainer, Transport& transport, std::int64_t good) {
+  const std::int64_t done = trainer.steps_done();
+  const std::string differing = differing_copies(trainer.pipeline(), transport, done - 1);
+  check(differing.empty(), "after step ", done, " the weights ", differing, "; ",
+        good > 0 ? cat("after step ", good, " all copies were the same, so that a checkpoint of that step or before is good")
+                 : std::string("they were not compared before"),
+        ": a processor or memory of these ranks' machines has failed (train.verify_every)");
 }
 
 std::optional<EvaluationRecord> evaluate_now(const Config& config,
@@ -83,6 +95,7 @@ TrainingResult run_training(const Config& config,
   if (trainer.steps_done() > 0 && every > 0 && trainer.steps_done() % every == 0 &&
       report.lacks_evaluation(trainer.steps_done()))
     evaluate_now(config, run, hooks, report);
+  std::int64_t verified = 0;  // the last step after which copies were compared
   bool first = true;
   double longest = 0;  // step, in seconds
   while (trainer.steps_done() < run.samples->steps() && !result.stopped) {
@@ -110,6 +123,10 @@ TrainingResult run_training(const Config& config,
     if (wish == kLate && done < run.samples->steps()) stopped = "at train.time_limit";
     result.stopped = !stopped.empty();
     if (checkpoints) checkpoints->hear(done, step.told);
+    if (const std::int64_t by = config.train.verify_every; by > 0 && done % by == 0) {
+      require_equal_copies(trainer, transport, verified);
+      verified = done;
+    }
     if (first) transport.set_limit(config.pipeline.step_limit);
     first = false;
     const bool more = done < run.samples->steps() && !result.stopped;

@@ -29,6 +29,9 @@ void add_train_keys(std::vector<Key>& table) {
         "of a step whose loss or gradients are NaN or infinite: nothing is updated, and the run ends, or goes on "
         "with the next step");
   train("skip_limit", &T::skip_limit, Whole{1}, "so many steps skipped in a row end the run");
+  train("verify_every", &T::verify_every, Whole{0},
+        "steps between comparisons of the weights that several ranks hold (replicas, tied embeddings), which end "
+        "the run where bits differ; 0: none");
   train("time_limit", &T::time_limit, Seconds{},
         "from the start; the run saves and stops before a further step would pass it");
 }
