@@ -1,5 +1,5 @@
-// Every rank gives a list of numbers, every rank gets all lists: through rank 0, over the
-// transport's own messages, so that limits and failures are those of any other wait. Bits are kept.
+// Every rank gives a list of numbers, every rank gets all lists: up a tree to rank 0 and down again, over
+// the transport's own messages, so that limits and failures are those of any other wait. Bits are kept.
 #pragma once
 
 #include <cstdint>
