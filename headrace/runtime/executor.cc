@@ -29,7 +29,8 @@ void Executor::run(const Schedule& lowered, const RunOptions& options, Ends& end
     if (options.before_action) options.before_action(action);
     Event event{action, transport_.clock(), 0, 0, 0};
     const auto where = [&] {
-      return cat("rank ", transport_.rank(), " (stage ", action.stage, "), ",
+      return cat("rank ", transport_.rank(), " (stage ", action.stage,
+                 host_text(transport_, transport_.rank()), "), ",
                  options.pass == Pass::Train ? cat("step ", options.step + 1)
                                              : cat("evaluation after step ", options.step),
                  ", ", to_string(action), ": ");

@@ -287,7 +287,7 @@ std::string Pipeline::text_of_fault(const FiniteWatch::Finding& finding) const {
   const int rank = plan_.placement.rank(stage, finding.microbatch);
   const char* where = finding.what == What::Output ? "forward" : "backward";
   return cat(layer, " was the first to make ", number, ": in the ", where, " of microbatch ",
-             finding.microbatch, ", on rank ", rank, " (stage ", stage, ")");
+             finding.microbatch, ", on rank ", rank, " (stage ", stage, host_text(transport_, rank), ")");
 }
 
 Evaluation Pipeline::evaluate(const StepInput& input) {

@@ -36,4 +36,11 @@ std::string to_string(const Label& label) {
   return label.step < 0 ? text : text + cat(", step ", label.step + 1);
 }
 
+std::string host_text(const Transport& transport, int rank) {
+  bool several = false;
+  for (int other = 1; other < transport.size(); ++other)
+    several = several || transport.host(other) != transport.host(0);
+  return several ? ", host " + transport.host(rank) : "";
+}
+
 }  // namespace headrace

@@ -200,8 +200,9 @@ Failure C10d::fail(int at_fault, const std::string& what) {
   Lock lock(state_->mutex);
   if (first) return *first;
   // No way to agree any more. An error of this rank's own is told; of the store's end, which all
-  // ranks see, the first of those that are left tells.
-  const int teller = state_->store_is_served ? 0 : 1;
+  // ranks see, the first of those that are left on each host tells: hosts may be cut off one another.
+  int teller = state_->store_is_served ? 0 : 1;
+  while (teller < rank() && host(teller) != host(rank())) ++teller;
   if (!state_->failure) state_->failure = {at_fault, what, at_fault == rank() || rank() == teller};
   return *state_->failure;
 }
