@@ -112,7 +112,8 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
     config.pipeline.threads = std::max(1, available_cores() / processes);
   resolve(config);
   // All that can be refused before any process or network starts.
-  if (config.resume != Resume::No && restarts() == 0) require_resumable(config);
+  if (config.resume != Resume::No && restarts_by_launcher() == 0 && !(place && place->is_restart))
+    require_resumable(config);
   require_trainable(config, /*all_on_this_machine=*/!place);
   return config;
 }
@@ -165,10 +166,10 @@ std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
   }
 }
 
-RunClaim claim_folder(const Flags& flags) {
+RunClaim claim_folder(const Flags& flags, int restarts) {
   if (!flags.resume.empty()) return RunClaim::resumed(flags.resume);
   // By torchrun, which leaves the folder to rank 0; the attempt before may not have come to it.
-  if (restarts() > 0 && fs::exists(fs::path(flags.run_dir) / "config.toml"))
+  if (restarts > 0 && fs::exists(fs::path(flags.run_dir) / "config.toml"))
     return RunClaim::resumed(flags.run_dir);
   const std::filesystem::path own = "runs" / std::filesystem::path(flags.file).stem();
   if (!flags.run_dir.empty()) return RunClaim::named(flags.run_dir, flags.overwrite);
@@ -187,16 +188,17 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
     config.run_dir = run_dir_of_launcher();
+    const int restarts = is_worker() ? restarts_by_launcher() : transport->restarts();
     // Other launchers leave it to rank 0, which can now tell all ranks if there is none to be had.
     if (!is_worker() && place.rank == 0) {
-      config.run_dir = claim.emplace(claim_folder(flags)).folder();
-      if (config.resume == Resume::No && restarts() == 0) {
+      config.run_dir = claim.emplace(claim_folder(flags, restarts)).folder();
+      if (config.resume == Resume::No && restarts == 0) {
         // An earlier run's must not be taken for this one's when it is started anew.
         if (flags.overwrite && torchrun_may_restart()) clear_run(config.run_dir);
         claim_checkpoints(config, flags.overwrite);
       }
     }
-    if (restarts() > 0 && config.resume == Resume::No) {
+    if (restarts > 0 && config.resume == Resume::No) {
       config.resume = Resume::IfThere;
       config.resume_from = checkpoint_directory(config).string();
     }
@@ -239,7 +241,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   }
   if (place) return work(flags, config, *place);
   chosen_interfaces();  // a fault of theirs is every worker's
-  const RunClaim claim = claim_folder(flags);
+  const RunClaim claim = claim_folder(flags, 0);
   config.run_dir = claim.folder().string();
   if (config.resume == Resume::No) {
     if (flags.overwrite && flags.max_restarts > 0) clear_run(claim.folder());

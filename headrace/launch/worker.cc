@@ -39,9 +39,8 @@ std::string run_dir_of_launcher() {
   return is_worker() && folder != nullptr ? folder : "";
 }
 
-int restarts() {
-  return std::max(
-      0, number_in_environment(is_worker() ? "HEADRACE_RESTARTS" : "TORCHELASTIC_RESTART_COUNT"));
+int restarts_by_launcher() {
+  return is_worker() ? std::max(0, number_in_environment("HEADRACE_RESTARTS")) : 0;
 }
 
 void bind_to_launcher() {

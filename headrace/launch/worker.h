@@ -12,8 +12,8 @@ bool is_worker();
 // The run's folder, as our launcher says; empty where it says none.
 std::string run_dir_of_launcher();
 
-// How often the launcher, ours or torchrun, has started this run anew after a failure.
-int restarts();
+// How often our launcher has started this run anew after a failure.
+int restarts_by_launcher();
 
 // To be called first: this process then dies with its launcher, however that one ends.
 void bind_to_launcher();

@@ -272,7 +272,8 @@ std::string Pipeline::find_fault(const StepInput& input, const StepPolicy& polic
   for (const auto& theirs : all_gather_of(transport_, watch.findings(), input.step))
     all.insert(all.end(), theirs.begin(), theirs.end());
   if (const auto first = FiniteWatch::first(all)) return text_of_fault(*first);
-  return "done again, the step has only finite numbers in each microbatch: either gradients of several overflow where "
+  return "done again, the step has only finite numbers in each microbatch: either gradients of "
+         "several overflow where "
          "they are added up, or a processor or memory of this run is at fault";
 }
 
@@ -287,7 +288,8 @@ std::string Pipeline::text_of_fault(const FiniteWatch::Finding& finding) const {
   const int rank = plan_.placement.rank(stage, finding.microbatch);
   const char* where = finding.what == What::Output ? "forward" : "backward";
   return cat(layer, " was the first to make ", number, ": in the ", where, " of microbatch ",
-             finding.microbatch, ", on rank ", rank, " (stage ", stage, host_text(transport_, rank), ")");
+             finding.microbatch, ", on rank ", rank, " (stage ", stage, host_text(transport_, rank),
+             ")");
 }
 
 Evaluation Pipeline::evaluate(const StepInput& input) {

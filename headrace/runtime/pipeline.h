@@ -55,7 +55,7 @@ struct StepResult {
   double norm = 0;  // of all gradients, before clipping; asynchronous: there is none, NaN
   // Otherwise the loss or the norm is none, and there is nothing to update with.
   bool finite = true;
-  std::string worst;  // the first parameter whose gradient is not
+  std::string worst;                        // the first parameter whose gradient is not
   std::vector<std::vector<double>> told;    // [rank], StepPolicy::tell
   double reduce_start = 0, reduce_end = 0;  // this rank's sums over owners, on the shared clock
   double makespan = 0;  // seconds from the first rank's first action to the last rank's last one

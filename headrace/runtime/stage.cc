@@ -85,8 +85,7 @@ void Stage::set_watch(FiniteWatch* watch, int first_layer) {
 void Stage::watch_weight_gradients(int microbatch) {
   if (watch_ == nullptr) return;
   for (std::size_t i = 0; i < layers_.size(); ++i)
-    watch_->weight_gradients(first_layer_ + static_cast<int>(i), microbatch,
-                             weights_.newest()[i]);
+    watch_->weight_gradients(first_layer_ + static_cast<int>(i), microbatch, weights_.newest()[i]);
 }
 
 void Stage::forget() {

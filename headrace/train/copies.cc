@@ -91,8 +91,8 @@ std::string differing_copies(Pipeline& pipeline, Transport& transport, std::int6
     for (std::size_t i = 1; i < classes.size(); ++i)
       others.insert(others.end(), classes[i].begin(), classes[i].end());
     std::ranges::sort(others);
-    return cat(ownership.parameters[place].name, " on ", ranks_text(others), " is not what it is on ",
-               ranks_text(classes[0]));
+    return cat(ownership.parameters[place].name, " on ", ranks_text(others),
+               " is not what it is on ", ranks_text(classes[0]));
   }
   return "";
 }

@@ -50,8 +50,10 @@ void require_equal_copies(Trainer& trainer, Transport& transport, std::int64_t g
   const std::int64_t done = trainer.steps_done();
   const std::string differing = differing_copies(trainer.pipeline(), transport, done - 1);
   check(differing.empty(), "after step ", done, " the weights ", differing, "; ",
-        good > 0 ? cat("after step ", good, " all copies were the same, so that a checkpoint of that step or before is good")
-                 : std::string("they were not compared before"),
+        good > 0
+            ? cat("after step ", good,
+                  " all copies were the same, so that a checkpoint of that step or before is good")
+            : std::string("they were not compared before"),
         ": a processor or memory of these ranks' machines has failed (train.verify_every)");
 }
 

@@ -9,7 +9,9 @@ constexpr double kLeast = 1.0 / 1024;
 
 }  // namespace
 
-bool LossScale::can_fall() const { return changes_ && value_ > kLeast; }
+bool LossScale::can_fall() const {
+  return changes_ && value_ > kLeast;
+}
 
 void LossScale::after_step(bool overflow) {
   if (!changes_) return;

@@ -58,7 +58,8 @@ void require_trainable(const Config& config, bool all_on_this_machine) {
   faults.check(config.optimizer.clip == 0, what,
                ": there is no norm of all gradients to clip by; set optimizer.clip = 0");
   faults.check(config.train.not_finite == "end", what,
-               ": where a stage finds a number that is none, others have been updated, and there is no step to leave out; set "
+               ": where a stage finds a number that is none, others have been updated, and there "
+               "is no step to leave out; set "
                "train.not_finite = \"end\"");
   faults.check(config.train.precision != "fp16", what,
                ": there is no step to leave out where fp16 overflows; set train.precision = "

@@ -82,12 +82,13 @@ std::string Trainer::meet_fault(const StepResult& result,
   std::string fault = cat("step ", done_ + 1, ": the loss is ", number_text(result.loss));
   check(!asynchronous_, fault, "; try a lower optimizer.learning_rate or more optimizer.warmup");
   fault += cat(" and the gradient norm ", number_text(result.norm),
-               result.worst.empty() ? "" : ", first in " + result.worst,
-               ": nothing was updated; ", pipeline_.find_fault(input, policy));
+               result.worst.empty() ? "" : ", first in " + result.worst, ": nothing was updated; ",
+               pipeline_.find_fault(input, policy));
   if (loss_scale_.changes() && std::isfinite(result.loss))
     fault += "; in fp16 that is so with any loss scale: train with train.precision = \"bf16\"";
   check(options_.train.not_finite == "skip", fault,
-        "; try a lower optimizer.learning_rate or more optimizer.warmup, or go on without such steps: "
+        "; try a lower optimizer.learning_rate or more optimizer.warmup, or go on without such "
+        "steps: "
         "train.not_finite = \"skip\"");
   ++skipped_;
   check(skipped_ < options_.train.skip_limit, fault, "; with it ", skipped_,
@@ -116,8 +117,7 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   policy.update = [&](int stage) { update(*std::ranges::find(parts_, stage, &Part::stage), rate); };
   StepResult result = pipeline_.train(input, policy);
 
-  const bool overflows =
-      !result.finite && std::isfinite(result.loss) && loss_scale_.can_fall();
+  const bool overflows = !result.finite && std::isfinite(result.loss) && loss_scale_.can_fall();
   std::string fault;
   if (!result.finite && !overflows) fault = meet_fault(result, input, policy);
   if (result.finite) skipped_ = 0;

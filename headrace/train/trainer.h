@@ -40,7 +40,7 @@ struct StepHooks {
 };
 
 struct TrainerStep {
-  StepRecord record;      // but for its seconds
+  StepRecord record;  // but for its seconds
   // Why nothing was updated, where record.skipped; empty: fp16 overflowed, as it now and then does.
   std::string fault = {};
   double usual_loss = 0;  // where record.spike: what it has been lately
@@ -86,7 +86,9 @@ class Trainer {
   ToUpdate to_update(const Part& part) const;
   void update(Part& part, double rate);
   // What the run says of a step whose numbers are none. Throws Error where it is to end the run.
-  std::string meet_fault(const StepResult& result, const StepInput& input, const StepPolicy& policy);
+  std::string meet_fault(const StepResult& result,
+                         const StepInput& input,
+                         const StepPolicy& policy);
 
   const TrainerOptions options_;
   Transport& transport_;
@@ -96,7 +98,7 @@ class Trainer {
   LossScale loss_scale_;
   LossTrend trend_;
   std::int64_t skipped_ = 0;  // the last steps in a row, but for overflows
-  std::int64_t done_ = 0;  // steps
+  std::int64_t done_ = 0;     // steps
 };
 
 }  // namespace headrace

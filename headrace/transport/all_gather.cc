@@ -14,7 +14,9 @@ namespace {
 // it down again, so that no rank sends it to more than these. Few ranks are a star.
 constexpr int kChildren = 8;
 
-int parent_of(int rank) { return (rank - 1) / kChildren; }
+int parent_of(int rank) {
+  return (rank - 1) / kChildren;
+}
 
 std::vector<int> children_of(int rank, int size) {
   std::vector<int> children;

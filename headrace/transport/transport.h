@@ -107,6 +107,8 @@ class Transport {
   virtual int rank() const = 0;
   virtual int size() const = 0;
   virtual std::string host(int rank) const = 0;
+  // How often a launcher that starts ranks anew in one store (torchrun) has started this run before.
+  virtual int restarts() const { return 0; }
 
   virtual void send(int to, const Label& label, const Tensors& tensors) = 0;
   virtual std::unique_ptr<Arrival> receive(int from, const Label& label) = 0;

@@ -88,8 +88,9 @@ TEST(Copies, TheTwoEndsOfATiedMatrixAreCompared) {
 }
 
 TEST(Copies, TheFirstOfTheModelIsNamedWithAllWhoDiffer) {
-  EXPECT_EQ(found({.ranks = 1, .replicas = {4}},
-                  {{1, "blocks.2.mlp.up.weight", 3}, {1, "blocks.0.mlp.up.weight", 3}, {3, "blocks.0.mlp.up.weight", 4}})
+  EXPECT_EQ(found({.ranks = 1, .replicas = {4}}, {{1, "blocks.2.mlp.up.weight", 3},
+                                                  {1, "blocks.0.mlp.up.weight", 3},
+                                                  {3, "blocks.0.mlp.up.weight", 4}})
                 .at(2),
             "blocks.0.mlp.up.weight on ranks 1 and 3 is not what it is on ranks 0 and 2");
 }

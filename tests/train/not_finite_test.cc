@@ -61,12 +61,13 @@ Batch batch_of(std::int64_t step) {
 }
 
 // What each rank says of its run.
-std::map<int, std::string> on_ranks(const Case& with, const std::function<void(Trainer&, Transport&)>& run) {
+std::map<int, std::string> on_ranks(const Case& with,
+                                    const std::function<void(Trainer&, Transport&)>& run) {
   torch::set_num_threads(1);
   const Plan plan = make_plan(gpt_layers(model(with.tied)), {.schedule = with.schedule,
-                                                    .ranks = with.ranks,
-                                                    .replicas = with.replicas,
-                                                    .recompute = with.recompute});
+                                                             .ranks = with.ranks,
+                                                             .replicas = with.replicas,
+                                                             .recompute = with.recompute});
   TrainConfig train;
   train.batch = train.microbatches = kRows;
   train.microbatch = 1;
@@ -76,8 +77,9 @@ std::map<int, std::string> on_ranks(const Case& with, const std::function<void(T
   std::map<int, std::string> failures;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Trainer trainer({.train = train, .optimizer = {.learning_rate = 0.01, .clip = with.clip}, .steps = 20}, gpt(model(with.tied)),
-                    plan, transport);
+    Trainer trainer(
+        {.train = train, .optimizer = {.learning_rate = 0.01, .clip = with.clip}, .steps = 20},
+        gpt(model(with.tied)), plan, transport);
     std::string failure;
     try {
       run(trainer, transport);
@@ -147,10 +149,11 @@ TEST(NotFinite, TheFirstLayerIsTheSameForEveryCut) {
     SCOPED_TRACE(testing::Message() << with.schedule << " on " << with.ranks);
     const auto failures = poisoned(with, "blocks.1.mlp.up.weight", kNan);
     for (const auto& [rank, text] : failures) {
-      EXPECT_THAT(text, AllOf(HasSubstr("step 2: the loss is nan"), HasSubstr("nothing was updated"),
-                              HasSubstr("blocks.1.mlp was the first to make a NaN: in the forward of "
-                                        "microbatch 5, "),
-                              HasSubstr(where), HasSubstr("train.not_finite")));
+      EXPECT_THAT(text,
+                  AllOf(HasSubstr("step 2: the loss is nan"), HasSubstr("nothing was updated"),
+                        HasSubstr("blocks.1.mlp was the first to make a NaN: in the forward of "
+                                  "microbatch 5, "),
+                        HasSubstr(where), HasSubstr("train.not_finite")));
       EXPECT_EQ(text, failures.at(0));
     }
   }
@@ -166,7 +169,8 @@ TEST(NotFinite, ABackwardIsNamedToo) {
                    {.before_action = Poison(trainer, "blocks.1.mlp.up.weight", kind, kInfinite)});
     });
     for (const auto& [rank, text] : failures)
-      EXPECT_THAT(text, AllOf(HasSubstr("step 2: the loss is 3."), HasSubstr("blocks.1.mlp was the first to make "),
+      EXPECT_THAT(text, AllOf(HasSubstr("step 2: the loss is 3."),
+                              HasSubstr("blocks.1.mlp was the first to make "),
                               HasSubstr("in the backward of microbatch 5, on rank 1 (stage 1)")))
           << schedule;
   }
@@ -180,7 +184,9 @@ TEST(NotFinite, WeightsThatWereSoBeforeAreNamed) {
       if (weights.name(i) == "blocks.2.attention.norm.weight") weights.value(i)[3] = kInfinite;
     trainer.step(batch_of(1), {});
   });
-  EXPECT_THAT(failures.at(0), HasSubstr("the weights of blocks.2.attention held an infinite number before the step"));
+  EXPECT_THAT(
+      failures.at(0),
+      HasSubstr("the weights of blocks.2.attention held an infinite number before the step"));
   EXPECT_EQ(failures.at(1), failures.at(0));
 }
 
@@ -206,7 +212,8 @@ TEST(NotFinite, ASkippedStepLeavesWeightsAndMomentsAsTheyWere) {
       trainer.step(batch_of(0), {});
       const Snapshot before = trainer.snapshot();
       const TrainerStep bad = trainer.step(
-          batch_of(1), {.before_action = Poison(trainer, "blocks.1.mlp.up.weight", Kind::Forward, kInfinite)});
+          batch_of(1),
+          {.before_action = Poison(trainer, "blocks.1.mlp.up.weight", Kind::Forward, kInfinite)});
       EXPECT_TRUE(bad.record.skipped);
       EXPECT_THAT(bad.fault, HasSubstr("blocks.1.mlp was the first to make "));
       const Snapshot after = trainer.snapshot();
@@ -228,7 +235,8 @@ TEST(NotFinite, ASkippedStepLeavesWeightsAndMomentsAsTheyWere) {
 TEST(NotFinite, ARunOfSkippedStepsEndsTheRunAlsoAcrossAResume) {
   const Case with{.not_finite = "skip", .skip_limit = 3};
   const auto bad = [](Trainer& trainer) {
-    trainer.step(batch_of(1), {.before_action = Poison(trainer, "blocks.1.mlp.up.weight", Kind::Forward, kNan)});
+    trainer.step(batch_of(1),
+                 {.before_action = Poison(trainer, "blocks.1.mlp.up.weight", Kind::Forward, kNan)});
   };
   Snapshot all;
   std::mutex mutex;
@@ -251,8 +259,9 @@ TEST(NotFinite, ARunOfSkippedStepsEndsTheRunAlsoAcrossAResume) {
     bad(trainer);
   });
   for (const auto& [rank, text] : second)
-    EXPECT_THAT(text, AllOf(HasSubstr("step 6: "), HasSubstr("with it 3 steps in a row were skipped"),
-                            HasSubstr("train.skip_limit")));
+    EXPECT_THAT(text,
+                AllOf(HasSubstr("step 6: "), HasSubstr("with it 3 steps in a row were skipped"),
+                      HasSubstr("train.skip_limit")));
 }
 
 // Not the loss scale's doing: no other scale would help.
@@ -262,12 +271,15 @@ TEST(NotFinite, InFp16AnInfiniteLossIsNoOverflow) {
 }
 
 TEST(NotFinite, AnAsynchronousStageIsNotUpdated) {
-  const auto failures = on_ranks({.schedule = "pipedream", .tied = false, .clip = 0}, [&](Trainer& trainer, Transport&) {
-    trainer.step(batch_of(0), {});
-    trainer.step(batch_of(1), {.before_action = Poison(trainer, "blocks.1.mlp.up.weight", Kind::Forward, kNan)});
-  });
-  EXPECT_THAT(failures.at(1), AllOf(HasSubstr("rank 1 (stage 1), step 2, "), HasSubstr("the gradient of "),
-                                    HasSubstr("microbatches 5 to 5"), HasSubstr("was not updated")));
+  const auto failures = on_ranks(
+      {.schedule = "pipedream", .tied = false, .clip = 0}, [&](Trainer& trainer, Transport&) {
+        trainer.step(batch_of(0), {});
+        trainer.step(batch_of(1), {.before_action = Poison(trainer, "blocks.1.mlp.up.weight",
+                                                           Kind::Forward, kNan)});
+      });
+  EXPECT_THAT(failures.at(1),
+              AllOf(HasSubstr("rank 1 (stage 1), step 2, "), HasSubstr("the gradient of "),
+                    HasSubstr("microbatches 5 to 5"), HasSubstr("was not updated")));
 }
 
 TEST(LossTrendOf, ASpikeStandsOutOfWhatIsUsual) {

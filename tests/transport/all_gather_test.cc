@@ -17,7 +17,8 @@ namespace {
 // Of different lengths, one of them empty, and with bits that arithmetic would lose.
 std::vector<double> told_by(int rank) {
   std::vector<double> list(static_cast<std::size_t>((rank + 1) % 4), -0.0);
-  for (std::size_t i = 0; i < list.size(); ++i) list[i] = rank + std::ldexp(1.0, -50) * static_cast<double>(i);
+  for (std::size_t i = 0; i < list.size(); ++i)
+    list[i] = rank + std::ldexp(1.0, -50) * static_cast<double>(i);
   return list;
 }
 
@@ -31,7 +32,8 @@ TEST_P(AllGather, EveryRankGetsAllLists) {
       const auto lists = all_gather(transport, told_by(transport.rank()), step);
       ASSERT_EQ(lists.size(), static_cast<std::size_t>(size));
       for (int rank = 0; rank < size; ++rank)
-        EXPECT_EQ(lists[static_cast<std::size_t>(rank)], told_by(rank)) << "on " << transport.rank();
+        EXPECT_EQ(lists[static_cast<std::size_t>(rank)], told_by(rank))
+            << "on " << transport.rank();
       const std::string mine(static_cast<std::size_t>(transport.rank() % 3), 'a');
       const auto texts = all_gather_text(transport, mine, step);
       for (int rank = 0; rank < size; ++rank)

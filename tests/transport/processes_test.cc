@@ -1,5 +1,7 @@
 // Ranks that are processes: killed, stopped, failing, late, or not there at all.
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <string>
@@ -242,6 +244,52 @@ TEST(Processes, ThePortIsInUse) {
   EXPECT_THAT(ended[1].out, AllOf(HasSubstr("refused: "), HasSubstr(cat("127.0.0.1:", other.port)),
                                   HasSubstr("MASTER_PORT")));
   close(other.fd);
+}
+
+// A port that is scanned, written rubbish into, or held open by many who say nothing: the run goes on.
+TEST(Processes, StrangersAtTheStoresPortDisturbNobody) {
+  const Listening free = listen_on_free_port();
+  close(free.fd);  // rank 0 opens it itself
+  std::atomic<bool> over = false;
+  int came = 0;
+  std::thread strangers([&] {
+    std::vector<int> open;
+    std::string rubbish(4096, '\0');
+    std::uint64_t state = 1;
+    while (!over && open.size() < 800) {
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(static_cast<std::uint16_t>(free.port));
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        close(fd);
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        continue;
+      }
+      ++came;
+      for (char& each : rubbish) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        each = static_cast<char>(state >> 56U);
+      }
+      if (came % 2 == 0)
+        (void)send(fd, rubbish.data(), 1 + state % rubbish.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (came % 3 == 0)
+        close(fd);
+      else
+        open.push_back(fd);
+    }
+    while (!over) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    for (const int fd : open) close(fd);
+  });
+  const auto ended = play({.name = "slow", .victim = 1, .limit = 20, .port = free.port}, 2, 60);
+  over = true;
+  strangers.join();
+  EXPECT_GT(came, 100);
+  for (const Ended& each : ended) {
+    EXPECT_TRUE(each.is_clean());
+    EXPECT_EQ(each.out, "done\n");
+  }
 }
 
 }  // namespace

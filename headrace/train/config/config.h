@@ -45,9 +45,9 @@ struct TrainConfig {
   std::uint64_t seed = 1;
   // Of a step whose loss or gradients are not finite: "end" or "skip".
   std::string not_finite = "end";
-  std::int64_t skip_limit = 10;  // so many skipped in a row end the run
+  std::int64_t skip_limit = 10;   // so many skipped in a row end the run
   std::int64_t verify_every = 0;  // steps between comparisons of copies (copies.h); 0: none
-  double time_limit = 0;  // seconds, after which the run saves and stops; 0: none
+  double time_limit = 0;          // seconds, after which the run saves and stops; 0: none
 };
 
 struct OptimizerConfig {

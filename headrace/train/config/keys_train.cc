@@ -26,11 +26,13 @@ void add_train_keys(std::vector<Key>& table) {
         "2,000 steps without");
   train("seed", &T::seed, Whole{0}, "of the initial weights, the order of the data and dropout");
   train("not_finite", &T::not_finite, Choice{{"end", "skip"}},
-        "of a step whose loss or gradients are NaN or infinite: nothing is updated, and the run ends, or goes on "
+        "of a step whose loss or gradients are NaN or infinite: nothing is updated, and the run "
+        "ends, or goes on "
         "with the next step");
   train("skip_limit", &T::skip_limit, Whole{1}, "so many steps skipped in a row end the run");
   train("verify_every", &T::verify_every, Whole{0},
-        "steps between comparisons of the weights that several ranks hold (replicas, tied embeddings), which end "
+        "steps between comparisons of the weights that several ranks hold (replicas, tied "
+        "embeddings), which end "
         "the run where bits differ; 0: none");
   train("time_limit", &T::time_limit, Seconds{},
         "from the start; the run saves and stops before a further step would pass it");

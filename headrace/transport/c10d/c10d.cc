@@ -35,6 +35,7 @@ class C10d : public Transport {
   void set_limit(double seconds) override;
   double clock() const override { return shared_clock(*state_); }
   double clock_error() const override { return clock_error_; }
+  int restarts() const override { return restarts_; }
   Failure fail(int at_fault, const std::string& what) override;
   void abort(const std::string& why) override;
 
@@ -58,6 +59,7 @@ class C10d : public Transport {
 
   const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
   const bool serves_;  // the run's store
+  const int restarts_;
   GroupBackend group_;
   const std::unique_ptr<SharedRings> rings_;
   std::vector<std::unique_ptr<Link>> links_;  // [peer][channel]; none to itself
@@ -86,6 +88,7 @@ class C10dArrival : public Arrival {
 
 C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
     : serves_(place.rank == 0 && !place.store_is_served),
+      restarts_(started.restarts),
       group_(std::move(started.group)),
       rings_(std::move(started.rings)) {
   state_->rank = place.rank;

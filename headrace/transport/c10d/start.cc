@@ -18,6 +18,7 @@
 
 #include "headrace/base/text.h"
 #include "headrace/transport/c10d/nccl.h"
+#include "headrace/transport/c10d/round.h"
 #include "headrace/transport/rendezvous/interfaces.h"
 
 namespace headrace {
@@ -94,8 +95,8 @@ c10::intrusive_ptr<c10d::Store> connect(const Rendezvous& place, double limit) {
   try {
     auto store = c10::make_intrusive<c10d::TCPStore>(place.address, options);
     store->setTimeout(milliseconds(kStoreLimit));
-    // Restarts under torchrun share the store of its agent.
-    return c10::make_intrusive<c10d::PrefixStore>(cat("headrace/", place.attempt), store);
+    // A launcher's may have keys of its own.
+    return c10::make_intrusive<c10d::PrefixStore>("headrace", store);
   } catch (const std::exception& error) {
     const std::string why = brief(error);
     check(why.find("EADDRINUSE") == std::string::npos, "cannot listen on ", where(place),
@@ -278,6 +279,14 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
   }
   started.store_thread->open([=] { return connect(place, limit); }, answer,
                              unreachable(place, answer));
+  if (place.store_is_served) {
+    const auto round = std::make_shared<std::int64_t>(1);
+    started.store_thread->must(
+        [=, seconds = rest()](c10d::Store& store) { *round = join_round(store, place, seconds); },
+        rest() + kStoreLimit, silent_store(place));
+    started.store_thread->enter(cat("round/", *round));
+    started.restarts = static_cast<int>(*round - 1);
+  }
   const std::string address =
       interfaces.empty() ? local_address(place) : interfaces.front().address;
   started.rings = std::make_unique<SharedRings>(place.rank, place.size);

@@ -26,6 +26,7 @@ struct Started {
   GroupBackend group;
   std::unique_ptr<SharedRings> rings;
   std::vector<bool> shares_memory;  // by rank: messages both ways go through rings
+  int restarts = 0;                 // starts of the run before this one, by the launcher (round.h)
   DeviceGroups device_groups;       // empty where tensors on devices travel through the CPU
 };
 

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <utility>
 
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+
 #include "headrace/base/error.h"
 #include "headrace/transport/c10d/state.h"
 
@@ -130,6 +132,12 @@ void StoreThread::must(Job job, double limit, const std::string& silent) {
       add(Task([inside = inside_.get(), job = std::move(job)] { job(*inside->store); }));
   check(done.wait_for(duration(limit)) == std::future_status::ready, silent);
   done.get();
+}
+
+void StoreThread::enter(const std::string& prefix) {
+  add(Task([inside = inside_.get(), prefix] {
+    inside->store = c10::make_intrusive<c10d::PrefixStore>(prefix, inside->store);
+  })).get();
 }
 
 void StoreThread::keep_watch(Job work, std::function<void(const std::string&)> lost) {

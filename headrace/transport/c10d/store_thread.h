@@ -35,6 +35,8 @@ class StoreThread {
             double limit,
             const std::string& silent);
   void must(Job job, double limit, const std::string& silent);
+  // From now on all keys begin with this.
+  void enter(const std::string& prefix);
   // From now on calls `work` twice a second, and `lost`, once, when an operation has failed: the
   // connection is broken. Both are called in its thread.
   void keep_watch(Job work, std::function<void(const std::string&)> lost);

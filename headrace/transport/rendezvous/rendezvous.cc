@@ -59,7 +59,7 @@ std::optional<Rendezvous> from_torchrun() {
   result.launcher = variable("TORCHELASTIC_RUN_ID") ? "torchrun" : "environment";
   const std::string served = variable("TORCHELASTIC_USE_AGENT_STORE").value_or("");
   result.store_is_served = served == "True" || served == "true" || served == "1";
-  result.attempt = variable("TORCHELASTIC_RESTART_COUNT").value_or("0");
+  result.is_restart = variable("TORCHELASTIC_RESTART_COUNT").value_or("0") != "0";
   return result;
 }
 

@@ -22,7 +22,7 @@ struct Rendezvous {
   int listen_fd = -1;             // rank 0: a socket that already listens there; -1: open one
   bool store_is_served = false;   // by the launcher: rank 0 is a client like the others
   bool share_memory = true;       // with ranks of this host, for small messages
-  std::string attempt = "0";      // differs between restarts that share a store
+  bool is_restart = false;        // the launcher's word on this host: not the first start
   std::string launcher = "none";  // "torchrun", "mpirun", "mpiexec", "srun", "headrace", …
   std::string said;               // by it: "SLURM_PROCID=0, SLURM_STEP_NUM_TASKS=2"
 };

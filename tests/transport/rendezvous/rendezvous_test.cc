@@ -40,7 +40,7 @@ TEST(Rendezvous, Torchrun) {
   EXPECT_EQ(place->address, "hub");
   EXPECT_EQ(place->port, 29500);
   EXPECT_TRUE(place->store_is_served);
-  EXPECT_EQ(place->attempt, "2");
+  EXPECT_TRUE(place->is_restart);
   EXPECT_EQ(place->launcher, "torchrun");
 }
 
