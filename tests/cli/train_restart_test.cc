@@ -95,7 +95,7 @@ TEST_F(TrainRestart, AFailureThatComesAgainEndsTheRun) {
   EXPECT_EQ(run.code, 1);
   EXPECT_THAT(
       lines_of(run.err),
-      ElementsAre(AllOf(StartsWith("restart 1 of 5: step 2: the loss is "), HasSubstr("held ")),
+      ElementsAre(AllOf(StartsWith("restart 1 of 5: step 2: the loss is "), HasSubstr("was the first to make a NaN")),
                   AllOf(StartsWith("error: step 2: the loss is "),
                         HasSubstr("it failed there before and has saved nothing since"))));
 }

@@ -163,13 +163,13 @@ case $case_name in
   torchrun)
     # Two nodes, and rank 1 is killed: torchrun starts both anew, and the run is as if nothing had happened.
     [[ -x $torchrun ]] || skip "there is no torchrun"
-    steps=60
+    steps=600
     make_hosts 2
     configure
     cat >"$work/rank.sh" <<SH
 #!/bin/sh
 if [ "\$RANK" = 1 ] && [ "\$TORCHELASTIC_RESTART_COUNT" = 0 ]; then
-  ( while [ ! -e "$work/run/checkpoints/step-00000020" ]; do sleep 0.05; done; kill -9 \$\$ ) &
+  ( until ls "$work/run/checkpoints" 2>/dev/null | grep -qx "step-[0-9]*"; do sleep 0.02; done; kill -9 \$\$ ) &
 fi
 exec "$headrace" train "$work/run.toml" --run-dir "$work/run"
 SH
