@@ -93,11 +93,11 @@ TEST_F(TrainRestart, AFailureThatComesAgainEndsTheRun) {
   const Outcome run = train(
       "--max-restarts 5 --set optimizer.kind=sgd --set optimizer.learning_rate=1e30 --run-dir r");
   EXPECT_EQ(run.code, 1);
-  EXPECT_THAT(
-      lines_of(run.err),
-      ElementsAre(AllOf(StartsWith("restart 1 of 5: step 2: the loss is "), HasSubstr("was the first to make a NaN")),
-                  AllOf(StartsWith("error: step 2: the loss is "),
-                        HasSubstr("it failed there before and has saved nothing since"))));
+  EXPECT_THAT(lines_of(run.err),
+              ElementsAre(AllOf(StartsWith("restart 1 of 5: step 2: the loss is "),
+                                HasSubstr("was the first to make a NaN")),
+                          AllOf(StartsWith("error: step 2: the loss is "),
+                                HasSubstr("it failed there before and has saved nothing since"))));
 }
 
 TEST_F(TrainRestart, NotMoreOftenThanItMay) {
