@@ -44,15 +44,21 @@ make_hosts() {
     ip -n "${prefix}h$i" link set lo up
     echo "$net.$i h$i" >>"$work/hosts"
   done
+  on "$1" true >"$work/probe.log" 2>&1 || skip "this machine makes no namespaces like a host's: $(tail -n 1 "$work/probe.log")"
 }
 
-# on I COMMAND…: on host hI.
+# on I COMMAND…: on host hI. `ahead` is how many seconds its clock is ahead of h1's, `private` a folder that each host
+# has for itself.
 on() {
-  local i=$1
+  local i=$1 clock=()
   shift
-  ip netns exec "${prefix}h$i" unshare --uts --mount --ipc --pid --fork --mount-proc --kill-child \
-    bash -c 'hostname "h$0"; mount -t tmpfs none /dev/shm; mount --bind "$1" /etc/hosts; shift; exec "$@"' \
-    "$i" "$work/hosts" "$@"
+  [[ -z ${ahead:-} || $i == 1 ]] || clock=(--time --monotonic "$ahead" --boottime "$ahead")
+  cat /proc/sys/kernel/random/uuid >"$work/boot$i"
+  ip netns exec "${prefix}h$i" unshare --uts --mount --ipc --pid --fork --mount-proc --kill-child "${clock[@]}" \
+    bash -c 'hostname "h$0"; mount -t tmpfs none /dev/shm; mount --bind "$1/hosts" /etc/hosts
+      mount --bind "$1/boot$0" /proc/sys/kernel/random/boot_id
+      [[ -z $2 ]] || mount -t tmpfs none "$2"; shift 2; exec "$@"' \
+    "$i" "$work" "${private:-}" "$@"
 }
 
 configure() {
@@ -185,6 +191,83 @@ SH
     grep -q "^exit 0" "$work/h1.log" && grep -q "^exit 0" "$work/h2.log" || fail "the run did not end well"
     grep -q "# resumed: " "$work/h1.log" || fail "nothing was killed"
     same_as_one_machine "$work/run"
+    ;;
+  names_itself_loopback)
+    # As Debian's installer leaves it: a host's own name is 127.0.1.1.
+    make_hosts 2
+    configure
+    sed -i 's/^127.0.0.1 localhost/127.0.0.1 localhost\n127.0.1.1 h2/; /^10.*h2$/d' "$work/hosts"
+    start_ranks --run-dir "$work/run"
+    wait
+    same_as_one_machine "$work/run"
+    ;;
+  two_networks)
+    # The second leads nowhere: chosen, it is refused with what to change; the first works.
+    make_hosts 2
+    configure
+    for i in 1 2; do
+      ip -n "${prefix}h$i" link add eth1 type veth peer name nowhere
+      ip -n "${prefix}h$i" link set nowhere up
+      ip -n "${prefix}h$i" addr add "192.168.$i.1/24" dev eth1
+      ip -n "${prefix}h$i" link set eth1 up
+    done
+    sed -i 's/^start_limit = .*/start_limit = 8/' "$work/run.toml"
+    GLOO_SOCKET_IFNAME=eth1 start_ranks --run-dir "$work/run"
+    wait
+    grep -q "error: rank [01].*192.168.[12].1.*GLOO_SOCKET_IFNAME" "$work"/h[12].log || fail "no rank, address or setting named"
+    grep -q "^exit 1" "$work/h1.log" && grep -q "^exit 1" "$work/h2.log" || fail "other exit codes"
+    sed -i 's/^start_limit = .*/start_limit = 60/' "$work/run.toml"
+    GLOO_SOCKET_IFNAME=eth0 start_ranks --run-dir "$work/run" --overwrite
+    wait
+    same_as_one_machine "$work/run"
+    ;;
+  own_caches)
+    # Token files made from the text lie in a folder that each host has for itself.
+    make_hosts 2
+    configure
+    mkdir -p "$work/cache"
+    private=$work/cache
+    start_ranks --run-dir "$work/run"
+    wait
+    same_as_one_machine "$work/run"
+    ;;
+  clocks)
+    # Five seconds apart, and the timeline is still one: nobody waits, or sends, for seconds.
+    ahead=5
+    make_hosts 2
+    configure
+    start_ranks --run-dir "$work/run" --timeline
+    wait
+    grep -q "the ranks' clocks agree to within" "$work/h1.log" || fail "no word of the clocks"
+    python3 - "$work/run/timeline.json" <<'PYTHON' || fail "the timeline is torn"
+import json, sys
+events = json.load(open(sys.argv[1]))
+events = events["traceEvents"] if isinstance(events, dict) else events
+times = [(e["ts"], e.get("dur", 0)) for e in events if e.get("ph") == "X"]
+length = max(t + d for t, d in times) - min(t for t, d in times)
+print("timeline:", length / 1e6, "s")
+sys.exit(length > 3e6)
+PYTHON
+    same_as_one_machine "$work/run"
+    ;;
+  slow_link)
+    # A link of 1 Mbit/s shows as transfer, and nowhere else.
+    make_hosts 2
+    configure
+    start_ranks --run-dir "$work/fast"
+    wait
+    cp "$work/h1.log" "$work/fast.log"
+    for i in 1 2; do
+      tc qdisc add dev "${prefix}v$i" root tbf rate 1mbit burst 4kb latency 2s 2>/dev/null || skip "this machine slows no links"
+    done
+    start_ranks --run-dir "$work/run"
+    wait
+    same_as_one_machine "$work/run"
+    # Columns of the last table: stage rank … forward backward transfer waiting reduce update bubble.
+    transfer() { awk '$1 == 1 && $2 == 1 && NF > 10 { print $(NF - 8) }' "$1" | tail -n 1; }
+    echo "transfer s: $(transfer "$work/fast.log") fast, $(transfer "$work/h1.log") slow"
+    awk -v fast="$(transfer "$work/fast.log")" -v slow="$(transfer "$work/h1.log")" 'BEGIN { exit !(slow > 2 * fast && slow > 0.1) }' ||
+      fail "a slow link is not seen as transfer"
     ;;
   *) fail "unknown case $case_name" ;;
 esac
