@@ -30,10 +30,13 @@
 #include "headrace/launch/worker.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/tensor/memory.h"
+#include "headrace/train/agreement.h"
 #include "headrace/train/config/config.h"
+#include "headrace/train/elastic.h"
 #include "headrace/train/loop.h"
 #include "headrace/train/resume.h"
 #include "headrace/train/trainable.h"
+#include "headrace/transport/all_gather.h"
 #include "headrace/transport/c10d/c10d.h"
 #include "headrace/transport/rendezvous/interfaces.h"
 #include "headrace/transport/rendezvous/rendezvous.h"
@@ -52,6 +55,7 @@ struct Flags {
   std::string launcher = "auto";
   int max_restarts = 0;
   bool overwrite = false;
+  bool elastic = false;
   bool timeline = false;
 };
 
@@ -62,6 +66,10 @@ bool torchrun_may_restart() {
 
 // Whoever starts a run anew must find it again.
 void require_a_folder_to_come_back_to(const Flags& flags, const std::optional<Rendezvous>& place) {
+  check_usage(place || !flags.elastic,
+              "--elastic is for ranks that a launcher such as torchrun starts, as many as it has; "
+              "this process starts "
+              "as many as pipeline.ranks says");
   if (!place || is_worker()) return;
   check_usage(flags.max_restarts == 0, "--max-restarts is for ranks that this process starts, and ",
               started_by(*place),
@@ -96,6 +104,11 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   int& ranks = config.pipeline.ranks;
   const int replicas = config.pipeline.replicas.front();  // a list of them says the ranks itself
   if (ranks == 0) ranks = place && place->size % replicas == 0 ? place->size / replicas : 2;
+  if (place && flags.elastic) {
+    LaidOut laid_out = laid_out_for(place->size, config);
+    config = std::move(laid_out.config);
+    config.laid_out = std::move(laid_out.what);
+  }
   const int processes = processes_of(config.pipeline);
   if (place && place->size != processes) {
     const int left = place->size % processes;
@@ -105,7 +118,8 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
                 place->size > processes
                     ? cat(": ", place->size, " processes / ", processes, " stages leaves ", left)
                     : "",
-                "; start ", processes, ", or use --ranks ", std::max(1, place->size / replicas),
+                "; start ", processes, ", or --elastic to make do, or use --ranks ",
+                std::max(1, place->size / replicas),
                 ", or --launcher local for this process to start all ranks");
   }
   if (config.pipeline.threads == 0)
@@ -166,10 +180,20 @@ std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
   }
 }
 
-RunClaim claim_folder(const Flags& flags, int restarts) {
+// Whether these ranks are to go on with what the run's folder holds, the same on all.
+bool is_started_anew(const Flags& flags, const Rendezvous& place, Transport& transport) {
+  if (is_worker()) return restarts_by_launcher() > 0;
+  // torchrun does not count it as a restart where it takes a host in.
+  if (flags.elastic && torchrun_may_restart() && !flags.overwrite) return true;
+  // Hosts may count differently, so that rank 0's word is taken.
+  const bool mine = transport.restarts() > 0 || place.is_restart;
+  return all_gather(transport, {mine ? 1.0 : 0.0}, kAgreement)[0][0] > 0;
+}
+
+RunClaim claim_folder(const Flags& flags, bool goes_on) {
   if (!flags.resume.empty()) return RunClaim::resumed(flags.resume);
   // By torchrun, which leaves the folder to rank 0; the attempt before may not have come to it.
-  if (restarts > 0 && fs::exists(fs::path(flags.run_dir) / "config.toml"))
+  if (goes_on && fs::exists(fs::path(flags.run_dir) / "config.toml"))
     return RunClaim::resumed(flags.run_dir);
   const std::filesystem::path own = "runs" / std::filesystem::path(flags.file).stem();
   if (!flags.run_dir.empty()) return RunClaim::named(flags.run_dir, flags.overwrite);
@@ -188,17 +212,18 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
     config.run_dir = run_dir_of_launcher();
-    const int restarts = is_worker() ? restarts_by_launcher() : transport->restarts();
+    transport->set_limit(config.pipeline.start_limit);
+    const bool goes_on = is_started_anew(flags, place, *transport);
     // Other launchers leave it to rank 0, which can now tell all ranks if there is none to be had.
     if (!is_worker() && place.rank == 0) {
-      config.run_dir = claim.emplace(claim_folder(flags, restarts)).folder();
-      if (config.resume == Resume::No && restarts == 0) {
+      config.run_dir = claim.emplace(claim_folder(flags, goes_on)).folder();
+      if (config.resume == Resume::No && !goes_on) {
         // An earlier run's must not be taken for this one's when it is started anew.
         if (flags.overwrite && torchrun_may_restart()) clear_run(config.run_dir);
         claim_checkpoints(config, flags.overwrite);
       }
     }
-    if (restarts > 0 && config.resume == Resume::No) {
+    if (goes_on && config.resume == Resume::No) {
       config.resume = Resume::IfThere;
       config.resume_from = checkpoint_directory(config).string();
     }
@@ -241,7 +266,7 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   }
   if (place) return work(flags, config, *place);
   chosen_interfaces();  // a fault of theirs is every worker's
-  const RunClaim claim = claim_folder(flags, 0);
+  const RunClaim claim = claim_folder(flags, false);
   config.run_dir = claim.folder().string();
   if (config.resume == Resume::No) {
     if (flags.overwrite && flags.max_restarts > 0) clear_run(claim.folder());
@@ -306,6 +331,10 @@ void add_train(CLI::App& program) {
                    "failed")
       ->check(CLI::Range(0, 1000000))
       ->capture_default_str();
+  command->add_flag("--elastic", flags->elastic,
+                    "where a launcher has started another number of ranks than the configuration "
+                    "asks for, lay the "
+                    "run out anew for them");
   command->add_flag("--timeline", flags->timeline,
                     "write timeline.json, a trace of the last step for Perfetto");
   command

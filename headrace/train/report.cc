@@ -20,6 +20,7 @@ void Report::opening(const Prepared& run) {
   if (transport_.rank() == 0 && !config_.run_dir.empty())
     folder_.emplace(config_, run.trainer->steps_done());
   say(opening_text(config_, plan, *run.samples));
+  if (!config_.laid_out.empty()) say("# laid out anew: " + config_.laid_out);
   if (!run.origin.empty())
     say(cat(run.trainer->steps_done() > 0 ? "# resumed: " : "# begins with the ", run.origin));
   if (folder_) say("# run folder: " + folder_->path().string());

@@ -25,6 +25,19 @@ using ::testing::StartsWith;
 
 class TrainResume : public TinyRun {
  protected:
+  // As many ranks as a launcher would start, by the same words; what rank 0 has shown.
+  std::string start_ranks(int size, const std::string& words) const {
+    const int port = free_port();
+    std::vector<std::unique_ptr<Program>> ranks;
+    for (int r = 0; r < size; ++r) {
+      ProgramOptions wanted = rank(r, size, port, "");
+      wanted.arguments = words;
+      ranks.push_back(std::make_unique<Program>(wanted));
+    }
+    std::string shown = ranks[0]->wait().out;
+    for (const auto& each : ranks) EXPECT_EQ(each->wait().code, 0) << each->err();
+    return shown;
+  }
   static constexpr const char* kLong =
       "--steps 1000000 --set optimizer.decay=constant --set checkpoint.every=1 --run-dir r ";
 
@@ -90,22 +103,27 @@ TEST_F(TrainResume, ARunThatIsAskedToStopLeavesWhereItWas) {
 
 // Other launchers start each rank by itself: rank 0 alone knows the folder.
 TEST_F(TrainResume, UnderOtherLaunchersToo) {
-  const auto start = [&](const std::string& more) {
-    const int port = free_port();
-    std::vector<std::unique_ptr<Program>> ranks;
-    for (int r = 0; r < 2; ++r) {
-      ProgramOptions wanted = rank(r, 2, port, "");
-      wanted.arguments = more;
-      ranks.push_back(std::make_unique<Program>(wanted));
-    }
-    std::string shown = ranks[0]->wait().out;
-    for (const auto& each : ranks) EXPECT_EQ(each->wait().code, 0) << each->err();
-    return shown;
-  };
-  start("train a.toml --run-dir r");
-  EXPECT_THAT(start("train --resume r --steps 5"),
+  start_ranks(2, "train a.toml --run-dir r");
+  EXPECT_THAT(start_ranks(2, "train --resume r --steps 5"),
               AllOf(HasSubstr("after step 3"), HasSubstr("step 5/5")));
   EXPECT_EQ(metrics("r").size(), 5U);
+}
+
+// A machine that is gone, and another that comes.
+TEST_F(TrainResume, ElasticRunsGoOnWithAsManyRanksAsThereAre) {
+  const std::string more = " --set optimizer.decay=constant --ranks ";
+  start_ranks(3, "train a.toml --elastic --run-dir r" + more + "3");
+  const std::string fewer = start_ranks(2, "train --resume r --steps 5 --elastic");
+  EXPECT_THAT(fewer,
+              AllOf(HasSubstr("# laid out anew: 2 processes instead of 3: ranks 3 -> 2; by "),
+                    HasSubstr(" times as long\n# resumed: ")));
+  EXPECT_THAT(start_ranks(4, "train --resume r --steps 7 --elastic"),
+              HasSubstr("# laid out anew: 4 processes instead of 2: ranks 2 -> 4; by "));
+  EXPECT_EQ(train("--run-dir whole --steps 7" + more + "1").code, 0);
+  EXPECT_EQ(metrics("r"), metrics("whole"));
+  const Outcome alone = run("train a.toml --elastic");
+  EXPECT_EQ(alone.code, 2);
+  expect_one_error(alone.err, HasSubstr("--elastic is for ranks that a launcher"));
 }
 
 TEST_F(TrainResume, WhatDoesNotFitIsRefusedBeforeAnythingStarts) {

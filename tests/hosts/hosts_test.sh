@@ -269,5 +269,43 @@ PYTHON
     awk -v fast="$(transfer "$work/fast.log")" -v slow="$(transfer "$work/h1.log")" 'BEGIN { exit !(slow > 2 * fast && slow > 0.1) }' ||
       fail "a slow link is not seen as transfer"
     ;;
+  elastic)
+    # Host h2 is gone for good: torchrun goes on with one node, and the run is laid out anew for it. Then h2 comes back.
+    [[ -x $torchrun ]] || skip "there is no torchrun"
+    steps=4000
+    make_hosts 2
+    configure
+    sed -i 's/^every = .*/every = 50/' "$work/run.toml"
+    # node I FORKS: torchrun knows an agent by its host and process id, which are small and equal here where nothing is
+    # forked before it.
+    node() {
+      on "$1" bash -c 'for ((k = 0; k < $0; ++k)); do /bin/true; done; exec "$@"' "$2" env OMP_NUM_THREADS=1 TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 timeout -k 5 200 "$torchrun" --no-python --nnodes=1:2 --nproc-per-node=1 --max-restarts=5 \
+        --rdzv-backend=c10d --rdzv-endpoint=h1:29500 --rdzv-conf=last_call_timeout=2,join_timeout=60,keep_alive_interval=1,keep_alive_max_attempt=3 \
+        "$headrace" train "$work/run.toml" --run-dir "$work/run" --elastic --set pipeline.threads=1
+    }
+    (
+      node 1 0 >"$work/h1.log" 2>&1
+      echo "exit $?" >>"$work/h1.log"
+    ) &
+    sleep 1
+    node 2 0 >"$work/h2.log" 2>&1 &
+    lost=$!
+    within 60 grep -qs "checkpoint after step" "$work/h1.log" || fail "the run did not start on two nodes"
+    grep -q "laid out anew" "$work/h1.log" && fail "laid out anew at the start"
+    pkill -9 -P $lost
+    within 90 grep -q "# laid out anew: 1 process instead of 2: ranks 2 -> 1; .* times as long" "$work/h1.log" || fail "it does not go on with one"
+    within 60 grep -qs "# resumed: " "$work/h1.log" || fail "it does not go on from a checkpoint"
+    mark=$(grep -c "^step" "$work/h1.log")
+    enough() { (($(grep -c "^step" "$work/h1.log") > mark + 100)); }
+    within 60 enough || fail "one node makes no steps"
+    (
+      node 2 20 >"$work/h2.log" 2>&1
+      echo "exit $?" >>"$work/h2.log"
+    ) &
+    wait
+    grep -q "^exit 0" "$work/h1.log" || fail "the run did not end well"
+    grep -c "# resumed: " "$work/h1.log"
+    same_as_one_machine "$work/run"
+    ;;
   *) fail "unknown case $case_name" ;;
 esac

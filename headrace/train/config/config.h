@@ -110,6 +110,7 @@ struct Config {
   std::string run_dir;         // flag only: where rank 0 writes the run's files; empty: nowhere
   Resume resume = Resume::No;  // flag only, or as the launcher says
   std::string resume_from;     // where that run has written its checkpoints
+  std::string laid_out;        // flag only: how it was laid out anew (elastic.h); empty: it was not
   bool timeline = false;       // flag only: write a trace of the run's last steps
 };
 
