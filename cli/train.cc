@@ -74,6 +74,11 @@ void require_a_folder_to_come_back_to(const Flags& flags, const std::optional<Re
   check_usage(flags.max_restarts == 0, "--max-restarts is for ranks that this process starts, and ",
               started_by(*place),
               " has started this one; torchrun has a --max-restarts of its own");
+  check_usage(!flags.elastic || !flags.overwrite || !torchrun_may_restart(),
+              "--overwrite would delete the run where torchrun takes a host in and starts it anew "
+              "(--elastic); "
+              "remove ",
+              flags.run_dir, " before, if that is what you want");
   check_usage(!torchrun_may_restart() || !flags.run_dir.empty() || !flags.resume.empty(),
               "torchrun may start this run anew (--max-restarts), and would not find what it has "
               "saved; give the run a folder with --run-dir");
@@ -183,10 +188,11 @@ std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
 // Whether these ranks are to go on with what the run's folder holds, the same on all.
 bool is_started_anew(const Flags& flags, const Rendezvous& place, Transport& transport) {
   if (is_worker()) return restarts_by_launcher() > 0;
-  // torchrun does not count it as a restart where it takes a host in.
-  if (flags.elastic && torchrun_may_restart() && !flags.overwrite) return true;
-  // Hosts may count differently, so that rank 0's word is taken.
-  const bool mine = transport.restarts() > 0 || place.is_restart;
+  // torchrun does not count it as a restart where it takes a host in, and hosts may count differently: rank 0's word
+  // is taken.
+  const bool is_there = flags.elastic && torchrun_may_restart() &&
+                        fs::exists(fs::path(flags.run_dir) / "config.toml");
+  const bool mine = transport.restarts() > 0 || place.is_restart || is_there;
   return all_gather(transport, {mine ? 1.0 : 0.0}, kAgreement)[0][0] > 0;
 }
 
