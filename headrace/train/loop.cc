@@ -53,7 +53,7 @@ void require_equal_copies(Trainer& trainer, Transport& transport, std::int64_t g
         good > 0
             ? cat("after step ", good,
                   " all copies were the same, so that a checkpoint of that step or before is good")
-            : std::string("they were not compared before"),
+            : std::string("they were not compared before, since these ranks have started"),
         ": a processor or memory of these ranks' machines has failed (train.verify_every)");
 }
 
