@@ -79,12 +79,14 @@ class Launch {
       // Before the look: what ends after it then has a signal left for the next pause to end by.
       while (const int signal = signals_.next_stop()) stop(signal);
       processes_.look();
-      if (stop_signal_ == 0 && !cause_) look_for_cause();
+      if (stop_signal_ == 0 && !cause_ && !told_early_) look_for_cause();
       if (kill_after_ > 0 && seconds_since(ending_since_) > kill_after_ && !is_saving()) kill();
     }
-    if (stop_signal_ == 0 && !cause_ && processes_.any_failed()) look_for_cause();
+    if (stop_signal_ == 0 && !cause_ && !told_early_) look_for_cause();
     if (cause_ && cause_->exit_code == 2) throw UsageError(cause_->text);
-    if (cause_) throw WorkerError(cause_->text, cause_->rank, page_.read(cause_->rank).step);
+    if (cause_)
+      throw WorkerError(cause_->text, cause_->rank, page_.read(cause_->rank).step, told_too_late_);
+    if (told_early_) return kStoppedExit;
     if (stop_signal_ != 0) return 128 + stop_signal_;
     // A worker may have been told to stop by someone else; all of them then stop together.
     for (const Outcome& outcome : processes_.outcomes())
@@ -106,7 +108,10 @@ class Launch {
     if (stop_signal_ == 0 && !cause_) {
       stop_signal_ = signal;
       end(options_.stop_grace);
-    } else if (signal != SIGHUP && seconds_since(ending_since_) > kMeantAsOne) {
+      return;
+    }
+    if (cause_ && told_too_late_ == 0) told_too_late_ = signal;
+    if (signal != SIGHUP && seconds_since(ending_since_) > kMeantAsOne) {
       kill();  // whoever asks twice will not wait
     }
   }
@@ -121,12 +126,26 @@ class Launch {
 
   void look_for_cause() {
     if (!processes_.any_failed()) return;
+    if (was_told_early()) {
+      told_early_ = true;
+      return end(options_.stop_grace);
+    }
     if (!failing_since_) failing_since_ = Clock::now();
     std::vector<Status> statuses;
     statuses.reserve(static_cast<std::size_t>(options_.workers));
     for (int rank = 0; rank < options_.workers; ++rank) statuses.push_back(page_.read(rank));
     cause_ = find_cause(processes_.outcomes(), statuses, seconds_since(*failing_since_));
     if (cause_) end(options_.failure_grace);
+  }
+
+  // Whether someone has told a worker to stop that was not yet there to hear it, and has died of it.
+  bool was_told_early() const {
+    for (int rank = 0; rank < options_.workers; ++rank) {
+      const Outcome& outcome = processes_.outcomes()[static_cast<std::size_t>(rank)];
+      const bool told = outcome.signal == SIGTERM || outcome.signal == SIGUSR1;
+      if (told && page_.read(rank).phase == Phase::Starting) return true;
+    }
+    return false;
   }
 
   void end(double grace) {
@@ -145,6 +164,8 @@ class Launch {
   StatusPage page_;
   Processes processes_;
   int stop_signal_ = 0;
+  int told_too_late_ = 0;    // the signal to stop that came after the failure
+  bool told_early_ = false;  // a worker was, before it had begun
   std::optional<Cause> cause_;
   std::optional<Clock::time_point> failing_since_;
   Clock::time_point ending_since_;

@@ -36,14 +36,15 @@ struct LaunchOptions {
 // A worker has failed; the text says who, where and why.
 class WorkerError : public Error {
  public:
-  WorkerError(const std::string& what, int of_rank, std::int64_t at_step)
-      : Error(what), rank(of_rank), step(at_step) {}
+  WorkerError(const std::string& what, int of_rank, std::int64_t at_step, int told)
+      : Error(what), rank(of_rank), step(at_step), stop_signal(told) {}
   int rank;
   std::int64_t step;  // the one it was at; -1: none yet
+  int stop_signal;  // by which this process was told to stop while the others ended; 0: it was not
 };
 
 // 0 when all workers ended well; kStoppedExit (worker.h) when they stopped though nobody told this
-// process to; 128 + signal when this process was told to stop by SIGINT, SIGTERM, SIGUSR1 or SIGHUP,
+// process to, or one was told before it had begun; 128 + signal when this process was told to stop by SIGINT, SIGTERM, SIGUSR1 or SIGHUP,
 // which the workers get as SIGTERM. Throws WorkerError (UsageError where the worker's exit code was 2)
 // with the one cause of a failure. No worker is left when it returns or throws.
 int launch(const LaunchOptions& options);

@@ -32,6 +32,12 @@ int launch_with_restarts(const RestartPolicy& policy) {
       return launch(policy.options(restarts));
     } catch (const WorkerError& error) {
       if (policy.most == 0) throw;
+      if (error.stop_signal != 0) {
+        policy.say(cat(error.what(),
+                       "; told to stop meanwhile, it is not started anew; it would go on from ",
+                       policy.origin()));
+        return 128 + error.stop_signal;
+      }
       check(restarts < policy.most, error.what(), "; it was started anew ", restarts,
             restarts == 1 ? " time" : " times", ", as often as it may be");
       const Failure failure{error.rank, error.step, policy.origin(), error.what()};

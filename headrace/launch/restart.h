@@ -19,7 +19,8 @@ struct RestartPolicy {
   std::function<void(const std::string&)> say;  // a line for each restart
 };
 
-// As launch(). The last failure is thrown where the restarts are used up, and so is one that comes
+// As launch(), and 128 + signal where this process was told to stop while the others of a failed worker
+// ended. The last failure is thrown where the restarts are used up, and so is one that comes
 // again: of the same rank or with the same words, at the same step, with nothing saved in between.
 // It would come each time.
 int launch_with_restarts(const RestartPolicy& policy);

@@ -112,6 +112,27 @@ TEST_F(TrainRestart, NotMoreOftenThanItMay) {
   EXPECT_THAT(run.err, HasSubstr("; it was started anew 1 time, as often as it may be\n"));
 }
 
+// Between the death of a rank and the start of all.
+TEST_F(TrainRestart, ToldToStopItIsNotStartedAnew) {
+  Program program(options("--max-restarts 3 --set checkpoint.every=5 --steps 1000000 --run-dir r"));
+  kill_at(program, 12, 1);
+  program.signal(SIGTERM);
+  const Outcome& run = program.wait();
+  EXPECT_EQ(run.code, 143) << run.err;
+  EXPECT_THAT(run.err, Not(HasSubstr("restart 1 of 3")));
+}
+
+TEST_F(TrainRestart, ARankThatIsToldToStopBeforeItHasBegunEndsTheRun) {
+  for (const int signal : {SIGTERM, SIGUSR1}) {
+    Program program(options("--max-restarts 3 --steps 1000000 --overwrite --run-dir r"));
+    ASSERT_TRUE(eventually([&] { return program.ranks().contains(0); }));
+    signal_process(program.ranks().at(0), signal);
+    const Outcome& run = program.wait();
+    EXPECT_EQ(run.code, 143) << run.err;
+    EXPECT_EQ(run.err, "");
+  }
+}
+
 TEST_F(TrainRestart, WhatIsRefusedIsNotTriedAgain) {
   const Outcome run = train("--max-restarts 3 --set train.loss_scale=3 --run-dir r");
   EXPECT_EQ(run.code, 2);
