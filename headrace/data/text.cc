@@ -129,16 +129,16 @@ std::vector<fs::path> expand_patterns(const std::vector<std::string>& patterns) 
         ::glob(pattern.c_str(), GLOB_BRACE | GLOB_TILDE | GLOB_NOSORT, nullptr, &found);
     std::vector<fs::path> matches(found.gl_pathv, found.gl_pathv + found.gl_pathc);
     ::globfree(&found);
-    check(status == 0 && !matches.empty(), "text '", pattern, "': no file matches it (looked in ",
-          fs::current_path().string(), ")");
+    check_usage(status == 0 && !matches.empty(), "text '", pattern,
+                "': no file matches it (looked in ", fs::current_path().string(), ")");
     std::sort(matches.begin(), matches.end());
     for (const fs::path& match : matches) {
-      check(!fs::is_directory(match), "text '", pattern, "' matches the folder ", match.string(),
-            "; give its files, as ", (match / "*.txt").string());
+      check_usage(!fs::is_directory(match), "text '", pattern, "' matches the folder ",
+                  match.string(), "; give its files, as ", (match / "*.txt").string());
       if (std::find(files.begin(), files.end(), match) == files.end()) files.push_back(match);
     }
   }
-  check(!files.empty(), "text names no file");
+  check_usage(!files.empty(), "text names no file");
   return files;
 }
 

@@ -19,7 +19,7 @@
 namespace headrace {
 
 // The files that match, pattern by pattern, each pattern's in the order of their names, none twice.
-// Throws Error for a pattern that matches nothing or a folder.
+// Throws UsageError for a pattern that matches nothing or a folder.
 std::vector<std::filesystem::path> expand_patterns(const std::vector<std::string>& patterns);
 
 // The texts of all files one after the other, nothing between them. Throws Error where they are

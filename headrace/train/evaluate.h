@@ -10,8 +10,7 @@
 
 namespace headrace {
 
-// After `step` steps, in microbatches of `rows` sequences. Throws Error where the loss is not
-// finite.
+// After `step` steps, in microbatches of `rows` sequences. The loss may be none (NaN, infinite).
 EvaluationRecord evaluate(Pipeline& pipeline,
                           const Batch& batch,
                           std::int64_t rows,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -49,7 +50,7 @@ void require_finite_weights(Trainer& trainer) {
 void require_equal_copies(Trainer& trainer, Transport& transport, std::int64_t good) {
   const std::int64_t done = trainer.steps_done();
   const std::string differing = differing_copies(trainer.pipeline(), transport, done - 1);
-  check(differing.empty(), "after step ", done, " the weights ", differing, "; ",
+  check(differing.empty(), "after step ", done, " the weight ", differing, "; ",
         good > 0
             ? cat("after step ", good,
                   " all copies were the same, so that a checkpoint of that step or before is good")
@@ -72,6 +73,9 @@ std::optional<EvaluationRecord> evaluate_now(const Config& config,
   const EvaluationRecord record =
       evaluate(run.trainer->pipeline(), run.samples->for_evaluation(0, sequences),
                std::min(wanted, sequences), run.trainer->steps_done(), hooks.on_action);
+  check(std::isfinite(record.loss) || config.train.not_finite == "skip", "the validation loss is ",
+        number_text(record.loss), " after step ", record.step,
+        "; try a lower optimizer.learning_rate or more optimizer.warmup");
   report.evaluation(record);
   return record;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <ios>
 #include <memory>
 #include <string>
@@ -16,7 +17,11 @@ namespace headrace {
 namespace {
 
 std::shared_ptr<const TokenFile> open_tokens(const DataConfig& config) {
-  if (!config.tokens.empty()) return std::make_shared<TokenFile>(config.tokens);
+  if (!config.tokens.empty()) {
+    check_usage(std::filesystem::exists(config.tokens), "data.tokens: there is no file ",
+                config.tokens, " (looked in ", std::filesystem::current_path().string(), ")");
+    return std::make_shared<TokenFile>(config.tokens);
+  }
   return naming_settings("data", [&] {
     return tokens_from_text(config.text, *make_tokenizer(config.tokenizer), config.cache);
   });
@@ -36,14 +41,15 @@ Samples::Samples(const Config& config, const Start& start)
   const std::int64_t tokens = file_->size();
   const auto kept = static_cast<std::int64_t>(static_cast<double>(tokens) * config.data.validation);
   const int context = sizes_of(config.model.family).context;
-  check(tokens - kept > context, source_of(config.data), " has ", tokens, " tokens, of which ",
-        tokens - kept, " are for training, and a sample takes model.context + 1 = ", context + 1,
-        "; give more text, or a smaller context");
+  check_usage(tokens - kept > context, source_of(config.data), " has ", tokens,
+              " tokens, of which ", tokens - kept,
+              " are for training, and a sample takes model.context + 1 = ", context + 1,
+              "; give more text, or a smaller context");
   training_.emplace(file_, 0, tokens - kept, context, config.train.seed);
   if (config.data.validation > 0) {
-    check(kept > context, "data.validation keeps ", kept, " of ", tokens,
-          " tokens for validation, but a sample takes model.context + 1 = ", context + 1,
-          "; keep more, or 0 for no validation");
+    check_usage(kept > context, "data.validation keeps ", kept, " of ", tokens,
+                " tokens for validation, but a sample takes model.context + 1 = ", context + 1,
+                "; keep more, or 0 for no validation");
     validation_.emplace(file_, tokens - kept, tokens, context, config.train.seed);
     const std::int64_t wanted = config.evaluate.sequences;
     evaluation_samples_ =
@@ -56,8 +62,8 @@ Samples::Samples(const Config& config, const Start& start)
     return config.train.drop_last ? some / batch_ : (some + batch_ - 1) / batch_;
   };
   steps_per_epoch_ = steps_for(samples);
-  check(steps_per_epoch_ > 0, "train.batch ", batch_, " is more than the ", samples,
-        " samples of an epoch, and train.drop_last drops what is left");
+  check_usage(steps_per_epoch_ > 0, "train.batch ", batch_, " is more than the ", samples,
+              " samples of an epoch, and train.drop_last drops what is left");
   const std::int64_t into_epoch = start.sample % samples;
   first_whole_epoch_ = start.sample / samples;
   if (into_epoch > 0) {

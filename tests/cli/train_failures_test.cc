@@ -63,6 +63,9 @@ TEST_F(TrainFailures, WhatIsNotFiniteAfterTheLastStepIsNamed) {
   expect_one_error(loss.err, HasSubstr("the validation loss is nan after step 1; try a lower "
                                        "optimizer.learning_rate"));
   EXPECT_THAT(loss.out, Not(HasSubstr("loss nan")));
+  const Outcome skipped = train(sgd + "1e30 --set train.not_finite=skip --run-dir skipped");
+  EXPECT_EQ(skipped.code, 0) << skipped.err;
+  EXPECT_THAT(read("skipped/evaluations.jsonl"), HasSubstr("\"validation_loss\":null"));
   const Outcome weights = train(sgd + "1e300 --set data.validation=0");
   EXPECT_EQ(weights.code, 1);
   expect_one_error(weights.err,

@@ -144,10 +144,20 @@ TEST_F(TrainRefusals, SizesThatCannotFitAreRefusedAtOnce) {
   expect_one_error(replicas.err, HasSubstr("pipeline.replicas holds 1000000, and there are 4 "));
 }
 
+// The ranks find it out, and it is not tried again.
+TEST_F(TrainRefusals, DataThatIsNotThereIsNamedByItsSetting) {
+  const Outcome text = train("--set data.text=[\"nope.txt\"] --max-restarts 3");
+  EXPECT_EQ(text.code, 2);
+  expect_one_error(text.err, HasSubstr("data.text 'nope.txt': no file matches it"));
+  const Outcome tokens = train("--set data.tokens=nope --max-restarts 3");
+  EXPECT_EQ(tokens.code, 2);
+  expect_one_error(tokens.err, HasSubstr("data.tokens: there is no file nope"));
+}
+
 TEST_F(TrainRefusals, ATextThatIsTooShortIsNamedByItsSetting) {
   write("a.txt", "To be, or not to");
-  const Outcome run = train("--set data.validation=0");
-  EXPECT_EQ(run.code, 1);
+  const Outcome run = train("--set data.validation=0 --max-restarts 3");
+  EXPECT_EQ(run.code, 2);
   expect_one_error(run.err,
                    HasSubstr("data.text (a.txt) has 16 tokens, of which 16 are for training, "
                              "and a sample takes model.context + 1 = 17"));
