@@ -145,8 +145,8 @@ case $case_name in
     within 30 grep -q "^exit" "$work/h1.log" || fail "h1 goes on without h2"
     within 30 grep -q "^exit" "$work/h2.log" || fail "h2 goes on without h1"
     wait
-    grep -q "error: rank 1 (host h2) .* step [0-9]*; it does not answer" "$work/h1.log" || fail "h1 does not name rank, host and step"
-    grep -q "error: rank 0 (host h1) does not answer" "$work/h2.log" || fail "h2 does not name rank and host"
+    grep -q "^error: .*rank 1 (host h2) .* step [0-9]*; it does not answer" "$work/h1.log" || fail "h1 does not name rank, host and step"
+    grep -q "^error: .*rank 0 (host h1) does not answer" "$work/h2.log" || fail "h2 does not name rank and host"
     grep -q "^exit 1" "$work/h1.log" && grep -q "^exit 1" "$work/h2.log" || fail "other exit codes"
     ip link set "${prefix}v2" up
     newest=$(ls -d "$work"/run/checkpoints/step-???????? | tail -n 1)
