@@ -142,8 +142,8 @@ case $case_name in
     start_ranks --run-dir "$work/run"
     within 60 grep -qs "checkpoint after step" "$work/h1.log" || fail "the run did not start"
     ip link set "${prefix}v2" down
-    within 30 grep -q "^exit" "$work/h1.log" || fail "h1 goes on without h2"
-    within 30 grep -q "^exit" "$work/h2.log" || fail "h2 goes on without h1"
+    within 60 grep -q "^exit" "$work/h1.log" || fail "h1 goes on without h2"
+    within 60 grep -q "^exit" "$work/h2.log" || fail "h2 goes on without h1"
     wait
     grep -q "^error: .*rank 1 (host h2) .* step [0-9]*; it does not answer" "$work/h1.log" || fail "h1 does not name rank, host and step"
     grep -q "^error: .*rank 0 (host h1) does not answer" "$work/h2.log" || fail "h2 does not name rank and host"
@@ -182,7 +182,7 @@ SH
     chmod +x "$work/rank.sh"
     for i in 1 2; do
       (
-        on "$i" env OMP_NUM_THREADS=1 timeout -k 5 100 "$torchrun" --no-python --nnodes=2 --nproc-per-node=1 --max-restarts=2 \
+        on "$i" env OMP_NUM_THREADS=1 timeout -k 5 300 "$torchrun" --no-python --nnodes=2 --nproc-per-node=1 --max-restarts=2 \
           --rdzv-backend=c10d --rdzv-endpoint=h1:29500 "$work/rank.sh" >"$work/h$i.log" 2>&1
         echo "exit $?" >>"$work/h$i.log"
       ) &
@@ -279,7 +279,7 @@ PYTHON
     # node I FORKS: torchrun knows an agent by its host and process id, which are small and equal here where nothing is
     # forked before it.
     node() {
-      on "$1" bash -c 'for ((k = 0; k < $0; ++k)); do /bin/true; done; exec "$@"' "$2" env OMP_NUM_THREADS=1 TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 timeout -k 5 200 "$torchrun" --no-python --nnodes=1:2 --nproc-per-node=1 --max-restarts=5 \
+      on "$1" bash -c 'for ((k = 0; k < $0; ++k)); do /bin/true; done; exec "$@"' "$2" env OMP_NUM_THREADS=1 TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 timeout -k 5 400 "$torchrun" --no-python --nnodes=1:2 --nproc-per-node=1 --max-restarts=5 \
         --rdzv-backend=c10d --rdzv-endpoint=h1:29500 --rdzv-conf=last_call_timeout=2,join_timeout=60,keep_alive_interval=1,keep_alive_max_attempt=3 \
         "$headrace" train "$work/run.toml" --run-dir "$work/run" --elastic --set pipeline.threads=1
     }
@@ -293,7 +293,7 @@ PYTHON
     within 60 grep -qs "checkpoint after step" "$work/h1.log" || fail "the run did not start on two nodes"
     grep -q "laid out anew" "$work/h1.log" && fail "laid out anew at the start"
     pkill -9 -P $lost
-    within 90 grep -q "# laid out anew: 1 process instead of 2: ranks 2 -> 1; .* times as long" "$work/h1.log" || fail "it does not go on with one"
+    within 150 grep -q "# laid out anew: 1 process instead of 2: ranks 2 -> 1; .* times as long" "$work/h1.log" || fail "it does not go on with one"
     within 60 grep -qs "# resumed: " "$work/h1.log" || fail "it does not go on from a checkpoint"
     mark=$(grep -c "^step" "$work/h1.log")
     enough() { (($(grep -c "^step" "$work/h1.log") > mark + 100)); }

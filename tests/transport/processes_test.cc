@@ -275,6 +275,7 @@ TEST(Processes, StrangersAtTheStoresPortDisturbNobody) {
     std::uint64_t state = 1;
     while (!over && connections_to(free.port) < 2)
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));  // for the rest of their meeting
     while (!over && open.size() < 800) {
       sockaddr_in address{};
       address.sin_family = AF_INET;
