@@ -105,6 +105,7 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   Config config = flags.resume.empty() ? read_config(flags.file, settings)
                                        : resumed_config(flags.resume, settings);
   config.timeline = flags.timeline;
+  config.overwrite = flags.overwrite;
   resolve(config);  // a balance or a split says how many ranks there are
   int& ranks = config.pipeline.ranks;
   const int replicas = config.pipeline.replicas.front();  // a list of them says the ranks itself
@@ -132,7 +133,9 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   resolve(config);
   // All that can be refused before any process or network starts.
   if (config.resume != Resume::No && restarts_by_launcher() == 0 && !(place && place->is_restart))
-    require_resumable(config);
+    require_resumable(config, !place             ? Sight::Whole
+                              : place->rank == 0 ? Sight::Shards
+                                                 : Sight::Nothing);
   require_trainable(config, /*all_on_this_machine=*/!place);
   return config;
 }
@@ -266,8 +269,9 @@ int train(const Flags& flags, const std::vector<std::string>& arguments) {
   try {
     config = configuration(flags, place);
   } catch (const UsageError&) {
-    // Under a launcher every process finds the same fault: one says so.
-    if (place && place->rank > 0) return 2;
+    // Under a launcher every process of a host finds the same fault: one says so. What only another host
+    // than the first one lacks is said there.
+    if (place && place->local_rank > 0) return 2;
     throw;
   }
   if (place) return work(flags, config, *place);

@@ -30,34 +30,54 @@ struct Whole {
   CheckpointState state;
   Manifest files;
   std::map<std::string, std::string> places;  // of each tensor: its shard of weights
-  std::uint64_t bytes = 0;                    // of the weights
 };
 
-ShareRecord record_of(const fs::path& folder, int rank, int ranks) {
-  const fs::path path = folder / record_file(rank);
-  check(fs::exists(path), "what rank ", rank, " has written is not to be seen here: there is no ",
-        path.string(),
-        "; all ranks must write to the same folder, on a file system that all "
-        "hosts share");
-  ShareRecord record = read_record(folder, rank);
-  check(record.rank == rank && record.ranks == ranks, path.string(), " is of rank ", record.rank,
-        " of ", record.ranks, ", not of rank ", rank, " of ", ranks);
+// Of the ranks that write into another folder, by rank.
+using Elsewhere = std::map<int, std::string>;
+
+ShareRecord record_of(const fs::path& folder, int rank, int ranks, const Elsewhere& elsewhere) {
+  const std::string path = (folder / record_file(rank)).string();
+  const auto told = elsewhere.find(rank);
+  check(told != elsewhere.end() || fs::exists(path), "what rank ", rank,
+        " has written is not to be seen: there is no ", path,
+        "; nothing else may clear that folder while a run writes into it");
+  ShareRecord record =
+      told != elsewhere.end()
+          ? parse_record(told->second, cat("what rank ", rank, " says that it has written"))
+          : read_record(folder, rank);
+  check(record.rank == rank && record.ranks == ranks, path, " is of rank ", record.rank, " of ",
+        record.ranks, ", not of rank ", rank, " of ", ranks);
   return record;
 }
 
-void add_share(const fs::path& folder, const ShareRecord& share, Whole& whole) {
+void add_share(const ShareRecord& share, Whole& whole) {
+  for (const FileRecord& record : share.files) {
+    whole.files.push_back(record);
+    if (!record.name.starts_with(kWeights)) continue;
+    for (const auto& [tensor, checksum] : record.tensors) {
+      const auto [place, is_new] = whole.places.emplace(tensor, record.name);
+      check(is_new, tensor, " stands twice: in ", place->second, " and in ", record.name);
+    }
+  }
+}
+
+// That its files are as they were written; what they hold was summed as it was.
+void require_files(const fs::path& folder, const ShareRecord& share) {
   for (const FileRecord& record : share.files) {
     const SafetensorsFile file(folder / record.name);
     check(file.bytes().size() == record.bytes, file.path().string(), " has ", file.bytes().size(),
           " bytes, and rank ", share.rank, " wrote ", record.bytes);
-    whole.files.push_back(record);
-    if (!record.name.starts_with(kWeights)) continue;
-    for (const TensorView& tensor : file.tensors()) {
-      const auto [place, is_new] = whole.places.emplace(tensor.name, record.name);
-      check(is_new, tensor.name, " stands twice: in ", place->second, " and in ", record.name);
-      whole.bytes += tensor.bytes.size();
-    }
   }
+}
+
+std::uint64_t bytes_of_weights(const Naming& naming) {
+  std::uint64_t bytes = 0;
+  for (const auto& [name, as] : naming.stored) {
+    std::uint64_t numbers = 1;
+    for (const std::int64_t size : as.shape) numbers *= static_cast<std::uint64_t>(size);
+    bytes += numbers * sizeof(float);
+  }
+  return bytes;
 }
 
 // What of the shares' states must be the same.
@@ -67,11 +87,11 @@ bool agree(CheckpointState a, const CheckpointState& b) {
   return a == b;
 }
 
-Whole gather(const fs::path& folder, int ranks, const Naming& naming) {
+Whole gather(const fs::path& folder, int ranks, const Naming& naming, const Elsewhere& elsewhere) {
   Whole whole;
   bool is_first = true;  // of those that hold tensors
   for (int rank = 0; rank < ranks; ++rank) {
-    const ShareRecord share = record_of(folder, rank, ranks);
+    const ShareRecord share = record_of(folder, rank, ranks, elsewhere);
     if (rank == 0) whole.state = share.state;
     check(agree(share.state, whole.state), "the shares of rank 0 and rank ", rank,
           " are not of one snapshot: their step, samples, seed or numbers differ");
@@ -80,7 +100,8 @@ Whole gather(const fs::path& folder, int ranks, const Naming& naming) {
       is_first = false;
       check(share.state == whole.state, "rank ", rank, " has other moments than the ranks before");
     }
-    add_share(folder, share, whole);
+    if (!elsewhere.contains(rank)) require_files(folder, share);
+    add_share(share, whole);
   }
   for (const auto& [name, as] : naming.stored)
     check(whole.places.contains(as.name), "no rank has written the parameter ", name);
@@ -118,13 +139,15 @@ void complete(const fs::path& directory,
               const fs::path& folder,
               int ranks,
               const Naming& naming,
-              const CheckpointTexts& texts) {
-  Whole whole = gather(partial, ranks, naming);
+              const CheckpointTexts& texts,
+              const Elsewhere& elsewhere) {
+  Whole whole = gather(partial, ranks, naming, elsewhere);
   Manifest& files = whole.files;
   files.push_back(write_durably(partial / kModelConfigFile, texts.config_json));
   files.push_back(write_durably(partial / kRunConfigFile, texts.config_toml));
   files.push_back(write_durably(partial / kStateFile, to_json(whole.state)));
-  files.push_back(write_durably(partial / kIndexFile, to_index_json(whole.places, whole.bytes)));
+  files.push_back(
+      write_durably(partial / kIndexFile, to_index_json(whole.places, bytes_of_weights(naming))));
   std::ranges::sort(files, {}, &FileRecord::name);
   remove_others(partial, files);
   write_durably(partial / kManifestFile, to_json(files));
@@ -139,18 +162,19 @@ fs::path complete_checkpoint(const fs::path& directory,
                              std::int64_t step,
                              int ranks,
                              const Naming& naming,
-                             const CheckpointTexts& texts) {
+                             const CheckpointTexts& texts,
+                             const Elsewhere& elsewhere) {
   const fs::path folder = checkpoint_folder(directory, step);
   std::string why;
   try {
-    complete(directory, partial_folder(directory, step), folder, ranks, naming, texts);
+    complete(directory, partial_folder(directory, step), folder, ranks, naming, texts, elsewhere);
     return folder;
   } catch (const Error& error) {
     why = error.what();
   } catch (const fs::filesystem_error& error) {
     why = cat("cannot change ", error.path1().string(), ": ", error.code().message());
   }
-  throw Error(cat("rank 0 could not complete the checkpoint of step ", step, ": ", why));
+  throw Error(cat("the checkpoint of step ", step, " could not be completed: ", why));
 }
 
 }  // namespace headrace

@@ -24,11 +24,18 @@ namespace fs = std::filesystem;
 constexpr std::string_view kStep = "step-";
 constexpr std::string_view kPartial = ".partial";
 constexpr std::string_view kDeleted = ".deleted";
+constexpr std::string_view kShard = ".safetensors";
 
 std::string step_name(std::int64_t step) {
   std::array<char, 32> name{};
   std::snprintf(name.data(), name.size(), "step-%08lld", static_cast<long long>(step));
   return name.data();
+}
+
+std::string lacks_text(const std::vector<std::string>& files) {
+  return cat("it lacks ", files.front(),
+             files.size() > 1 ? cat(" and ", files.size() - 1, " more shards") : "",
+             ", which another host may have");
 }
 
 struct Name {
@@ -50,20 +57,29 @@ std::optional<Name> parse_name(std::string_view text) {
   return name;
 }
 
-// Why it is not complete; "" where it is. Adds up the bytes of its files.
-std::string missing(const fs::path& folder, std::uint64_t& bytes) {
+// Looks at the sizes of its files.
+void look_into(FoundCheckpoint& checkpoint) {
+  std::vector<std::string> lacks;
   try {
-    for (const FileRecord& file : read_manifest(folder)) {
+    for (const FileRecord& file : read_manifest(checkpoint.path)) {
       std::error_code error;
-      const std::uint64_t size = fs::file_size(folder / file.name, error);
-      if (error) return cat(file.name, ": ", error.message());
-      if (size != file.bytes) return cat(file.name, " has ", size, " bytes, not ", file.bytes);
-      bytes += size;
+      const std::uint64_t size = fs::file_size(checkpoint.path / file.name, error);
+      if (error == std::errc::no_such_file_or_directory &&
+          std::string_view(file.name).ends_with(kShard)) {
+        lacks.push_back(file.name);
+        continue;
+      }
+      check(!error, file.name, ": ", error.message());
+      check(size == file.bytes, file.name, " has ", size, " bytes, not ", file.bytes);
+      checkpoint.bytes += size;
     }
   } catch (const Error& error) {
-    return error.what();
+    checkpoint.why = error.what();
+    return;
   }
-  return "";
+  checkpoint.complete = lacks.empty();
+  if (!lacks.empty()) checkpoint.why = lacks_text(lacks);
+  checkpoint.lacks = std::move(lacks);
 }
 
 std::vector<fs::path> entries_of(const fs::path& directory) {
@@ -95,11 +111,12 @@ std::vector<FoundCheckpoint> list_checkpoints(const fs::path& directory) {
     FoundCheckpoint& checkpoint = found.emplace_back();
     checkpoint.path = path;
     checkpoint.step = name->step;
-    checkpoint.why = name->ending == kPartial
-                         ? "it is being written, or its writer did not come to its end"
-                     : name->ending == kDeleted ? "its deletion did not come to its end"
-                                                : missing(path, checkpoint.bytes);
-    checkpoint.complete = checkpoint.why.empty();
+    if (name->ending == kPartial)
+      checkpoint.why = "it is being written, or its writer did not come to its end";
+    else if (name->ending == kDeleted)
+      checkpoint.why = "its deletion did not come to its end";
+    else
+      look_into(checkpoint);
   }
   std::ranges::sort(found, [](const FoundCheckpoint& a, const FoundCheckpoint& b) {
     return a.step != b.step ? a.step > b.step : a.path < b.path;
@@ -113,14 +130,15 @@ std::optional<FoundCheckpoint> newest_complete(const fs::path& directory) {
   return std::nullopt;
 }
 
-std::vector<fs::path> prune_checkpoints(const fs::path& directory, int keep) {
+std::vector<fs::path> prune_checkpoints(const fs::path& directory, int keep, bool parts) {
   std::vector<fs::path> deleted;
   int complete = 0;
   for (const FoundCheckpoint& checkpoint : list_checkpoints(directory)) {
     const std::string& name = checkpoint.path.native();
-    complete += checkpoint.complete ? 1 : 0;
+    const bool counts = checkpoint.complete || (parts && !checkpoint.lacks.empty());
+    complete += counts ? 1 : 0;
     const bool is_stale = name.ends_with(kDeleted) || (name.ends_with(kPartial) && complete > 0);
-    const bool is_old = checkpoint.complete && complete > keep;
+    const bool is_old = counts && complete > keep;
     if (!is_stale && !is_old) continue;
     delete_checkpoint(checkpoint.path);
     deleted.push_back(checkpoint.path);

@@ -19,6 +19,9 @@ struct FoundCheckpoint {
   std::int64_t step = 0;
   bool complete = false;  // all of its files are there, in their sizes
   std::string why;        // not
+  // Files of it that are not here, where nothing else is wrong: without a folder that all hosts see,
+  // each host has the shards of its own ranks alone.
+  std::vector<std::string> lacks;
   std::uint64_t bytes = 0;
 };
 
@@ -36,9 +39,10 @@ std::vector<std::string> verify_checkpoint(const std::filesystem::path& folder);
 
 // Deletes all complete ones but the newest `keep`, what a killed writer left of steps up to the
 // newest complete one, and what a killed deletion left. Not while one is being written. Returns
-// what it has deleted.
+// what it has deleted. `parts`: what lacks shards of other hosts counts as complete.
 std::vector<std::filesystem::path> prune_checkpoints(const std::filesystem::path& directory,
-                                                     int keep);
+                                                     int keep,
+                                                     bool parts = false);
 
 // Renames it first, so that what is left of a deletion that is killed is not taken for a checkpoint.
 void delete_checkpoint(const std::filesystem::path& folder);

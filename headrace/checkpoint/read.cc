@@ -1,16 +1,19 @@
 #include "headrace/checkpoint/read.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "headrace/base/error.h"
@@ -158,6 +161,25 @@ Snapshot read_checkpoint(const fs::path& folder,
   if (state.first) snapshot.first = read(kFirst);
   if (state.second) snapshot.second = read(kSecond);
   return snapshot;
+}
+
+std::vector<std::string> parameters_here(const fs::path& folder,
+                                         const std::vector<std::string>& names,
+                                         const Naming& naming) {
+  if (!fs::exists(folder / kManifestFile)) return {};
+  const Manifest manifest = read_manifest(folder);
+  const Shards weights(folder, kWeights, manifest);
+  const Found found = find_names(folder, weights, naming);
+  const auto is_here = [&](const std::string& name) {
+    const std::string& file = weights.files().at(found.names.at(name));
+    return std::ranges::all_of(std::array{kWeights, kFirst, kSecond}, [&](const char* kind) {
+      const std::string of_kind = kind + file.substr(std::string_view(kWeights).size());
+      return find(manifest, of_kind) == nullptr || fs::exists(folder / of_kind);
+    });
+  };
+  std::vector<std::string> here;
+  std::ranges::copy_if(names, std::back_inserter(here), is_here);
+  return here;
 }
 
 NamedTensors read_weights(const fs::path& folder,

@@ -18,10 +18,16 @@
 
 namespace headrace {
 
-// With moments and numbers. The folder must be a complete checkpoint of ours.
+// With moments and numbers. The folder must be a checkpoint of ours that has the files of these names.
 Snapshot read_checkpoint(const std::filesystem::path& folder,
                          const std::vector<std::string>& names,
                          const Naming& naming);
+
+// Those of `names` whose files lie in the folder, all of them: it may be a checkpoint without the shards
+// of other hosts, or not be there at all.
+std::vector<std::string> parameters_here(const std::filesystem::path& folder,
+                                         const std::vector<std::string>& names,
+                                         const Naming& naming);
 
 // Weights alone, of such a folder or of one that transformers wrote: model.safetensors, or shards
 // with model.safetensors.index.json, in fp32, bf16 or fp16.

@@ -29,7 +29,11 @@ void write_record(const std::filesystem::path& folder, const ShareRecord& record
 
 ShareRecord read_record(const std::filesystem::path& folder, int rank) {
   const std::string name = (folder / record_file(rank)).string();
-  const nlohmann::json json = parse_json(read_file(name), name);
+  return parse_record(read_file(name), name);
+}
+
+ShareRecord parse_record(const std::string& text, const std::string& name) {
+  const nlohmann::json json = parse_json(text, name);
   JsonFields fields(json, name);
   ShareRecord record;
   record.rank = static_cast<int>(fields.integer("rank", 0));

@@ -20,5 +20,7 @@ struct ShareRecord {
 std::string record_file(int rank);
 void write_record(const std::filesystem::path& folder, const ShareRecord& record);
 ShareRecord read_record(const std::filesystem::path& folder, int rank);
+// Of such a file's text, which a rank that does not see the folder is told; `name` stands in messages for it.
+ShareRecord parse_record(const std::string& text, const std::string& name);
 
 }  // namespace headrace

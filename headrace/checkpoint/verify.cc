@@ -50,6 +50,9 @@ class Verifier {
   void files() {
     for (const FileRecord& record : manifest_)
       attempt([&] {
+        check(fs::exists(folder_ / record.name), path(record.name),
+              " is not there; where hosts see no folder together each has the shards of its own "
+              "ranks: copy them all into one");
         const MappedFile file(folder_ / record.name);
         const std::size_t bytes = file.bytes().size();
         check(bytes == record.bytes, path(record.name),

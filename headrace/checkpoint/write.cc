@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "headrace/base/error.h"
+#include "headrace/base/file.h"
 #include "headrace/checkpoint/files.h"
 #include "headrace/checkpoint/folder.h"
 #include "headrace/checkpoint/manifest.h"
@@ -90,6 +91,10 @@ void write_files(const fs::path& folder,
 }
 
 }  // namespace
+
+std::string share_record(const fs::path& directory, std::int64_t step, int rank) {
+  return read_file((partial_folder(directory, step) / record_file(rank)).string());
+}
 
 std::uint64_t write_share(
     const fs::path& directory, const Snapshot& share, const Naming& naming, int rank, int ranks) {

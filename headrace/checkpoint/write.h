@@ -6,7 +6,9 @@
 //   complete_checkpoint(directory, step, ranks, naming, texts);   // on rank 0
 //   prune_checkpoints(directory, keep);                       // folder.h
 //
-// `directory` (RUN/checkpoints) is made where need be; all ranks must see the same one. What a
+// `directory` (RUN/checkpoints) is made where need be. Where hosts do not see the same one, the first
+// rank on each completes the checkpoint there, from the shares in its folder and from what the other ranks
+// say that they have written: each folder is then the checkpoint but for the shards that lie elsewhere. What a
 // killed writer of the same step has left is replaced. Throws Error that names the path, the rank
 // and the reason; nothing that was complete before is touched then, and the same step may be
 // written again.
@@ -14,6 +16,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 
 #include "headrace/checkpoint/snapshot.h"
@@ -35,13 +38,17 @@ struct CheckpointTexts {
   std::string config_toml;  // the resolved configuration of the run
 };
 
+// What rank has written, as it tells ranks that do not see its folder.
+std::string share_record(const std::filesystem::path& directory, std::int64_t step, int rank);
+
 // Checks that the shares are of one snapshot (step, samples, seed and numbers are the same in all)
 // and hold each parameter of `naming` once. A complete checkpoint of the same step is replaced, in
-// one exchange. Returns its folder.
+// one exchange. Returns its folder. `elsewhere`: the records of ranks that write into another folder.
 std::filesystem::path complete_checkpoint(const std::filesystem::path& directory,
                                           std::int64_t step,
                                           int ranks,
                                           const Naming& naming,
-                                          const CheckpointTexts& texts);
+                                          const CheckpointTexts& texts,
+                                          const std::map<int, std::string>& elsewhere = {});
 
 }  // namespace headrace

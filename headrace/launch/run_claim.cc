@@ -98,6 +98,12 @@ RunClaim::RunClaim(fs::path folder, int fd) : folder_(std::move(folder)), fd_(fd
 RunClaim::RunClaim(RunClaim&& other) noexcept
     : folder_(std::move(other.folder_)), fd_(std::exchange(other.fd_, -1)) {}
 
+RunClaim& RunClaim::operator=(RunClaim&& other) noexcept {
+  std::swap(folder_, other.folder_);
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
 RunClaim::~RunClaim() {
   if (fd_ >= 0) ::close(fd_);
 }

@@ -42,7 +42,7 @@ class RunClaim {
 
   ~RunClaim();
   RunClaim(RunClaim&& other) noexcept;
-  RunClaim& operator=(RunClaim&&) = delete;
+  RunClaim& operator=(RunClaim&& other) noexcept;
 
   const std::filesystem::path& folder() const { return folder_; }
   // A process that inherits it has the hold too.

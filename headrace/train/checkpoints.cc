@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <map>
 #include <system_error>
 #include <utility>
 
@@ -40,14 +41,14 @@ double seconds_since(std::chrono::steady_clock::time_point then) {
 }  // namespace
 
 Checkpoints::Checkpoints(const CheckpointConfig& config,
-                         std::filesystem::path directory,
+                         Place place,
                          Naming naming,
                          CheckpointTexts texts,
                          Transport& transport,
                          double limit,
                          Say say)
     : config_(config),
-      directory_(std::move(directory)),
+      place_(std::move(place)),
       naming_(std::move(naming)),
       texts_(std::move(texts)),
       transport_(transport),
@@ -89,7 +90,8 @@ void Checkpoints::begin(Snapshot share) {
   last_ = std::chrono::steady_clock::now();
   bytes_ = bytes_of(share);
   start([this, share = std::move(share)] {
-    write_share(directory_, share, naming_, transport_.rank(), transport_.size());
+    write_share(place_.folder, share, naming_, transport_.rank(), transport_.size());
+    record_ = place_.is_one() ? "" : share_record(place_.folder, step_, transport_.rank());
   });
 }
 
@@ -103,27 +105,54 @@ void Checkpoints::hear(std::int64_t step, const std::vector<std::vector<double>>
       return of_rank[kWork] == static_cast<double>(work);
     });
   };
-  const auto is = [&](std::size_t rank, Work work) {
-    return told[rank][kWork] == static_cast<double>(work);
-  };
-  for (std::size_t rank = 0; rank < told.size(); ++rank)
-    if (is(rank, Work::Failed)) return fail();
-  if (phase_ == Phase::Sharing) {
-    if (!all(Work::Done)) return;
-    phase_ = Phase::Completing;
-    if (transport_.rank() != 0) return;
-    start([this] {
-      complete_checkpoint(directory_, step_, transport_.size(), naming_, texts_);
-      prune_checkpoints(directory_, config_.keep > 0 ? static_cast<int>(config_.keep)
-                                                     : std::numeric_limits<int>::max());
-    });
-  } else if (is(0, Work::Done)) {
-    phase_ = Phase::None;
-    work_ = Work::Nothing;
-    if (transport_.rank() == 0)
-      say_(cat("checkpoint after step ", step_, ": ",
-               as_seen_from_here(checkpoint_folder(directory_, step_))));
+  if (std::ranges::any_of(told, [](const std::vector<double>& of_rank) {
+        return of_rank[kWork] == static_cast<double>(Work::Failed);
+      }))
+    return fail();
+  if (!all(Work::Done)) return;
+  switch (phase_) {
+    case Phase::None:
+      break;
+    case Phase::Sharing:
+      phase_ = Phase::Completing;
+      complete();
+      break;
+    case Phase::Completing:
+      phase_ = Phase::Pruning;
+      if (transport_.rank() == 0)
+        say_(cat("checkpoint after step ", step_, ": ",
+                 as_seen_from_here(checkpoint_folder(place_.folder, step_))));
+      prune();
+      break;
+    case Phase::Pruning:
+      phase_ = Phase::None;
+      work_ = Work::Nothing;
   }
+}
+
+bool Checkpoints::keeps_folder() const {
+  return place_.keepers[static_cast<std::size_t>(transport_.rank())] == transport_.rank();
+}
+
+void Checkpoints::complete() {
+  std::map<int, std::string> elsewhere;
+  if (!place_.is_one()) {
+    const std::vector<std::string> records = all_gather_text(transport_, record_, kCheckpoint);
+    for (int rank = 0; rank < transport_.size(); ++rank)
+      if (const auto at = static_cast<std::size_t>(rank); place_.keepers[at] != transport_.rank())
+        elsewhere.emplace(rank, records[at]);
+  }
+  if (!keeps_folder()) return;
+  start([this, elsewhere = std::move(elsewhere)] {
+    complete_checkpoint(place_.folder, step_, transport_.size(), naming_, texts_, elsewhere);
+  });
+}
+
+void Checkpoints::prune() {
+  if (!keeps_folder()) return;
+  const int keep =
+      config_.keep > 0 ? static_cast<int>(config_.keep) : std::numeric_limits<int>::max();
+  start([this, keep] { prune_checkpoints(place_.folder, keep, /*parts=*/!place_.is_one()); });
 }
 
 // Every rank knows that one has failed; now they hear why.
@@ -151,7 +180,7 @@ void Checkpoints::finish(bool must) {
     if (phase_ == Phase::None) break;
     check(seconds_since(start) < limit_ + static_cast<double>(bytes_) / kSlowest,
           "the checkpoint of step ", step_, " is still not written after ",
-          fixed_text(seconds_since(start), 0), " s; is the disk of ", directory_.string(),
+          fixed_text(seconds_since(start), 0), " s; is the disk of ", place_.folder.string(),
           " at work?");
     std::this_thread::sleep_for(kPause);
   }

@@ -1,5 +1,5 @@
-// Writing checkpoints while a run goes on: each rank's share in a thread of its own, completed by rank
-// 0 once all shares are on disk. Ranks tell one another how far they are with the end of each step, so
+// Writing checkpoints while a run goes on: each rank's share in a thread of its own, completed once all
+// shares are on disk by the keeper of each folder that they lie in (places.h). Ranks tell one another how far they are with the end of each step, so
 // that training waits for a copy of the share and for nothing else.
 //
 //   if (checkpoints.due(step)) checkpoints.begin(trainer.snapshot());
@@ -14,7 +14,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <thread>
@@ -24,6 +23,7 @@
 #include "headrace/checkpoint/write.h"
 #include "headrace/tensor/naming.h"
 #include "headrace/train/config/config.h"
+#include "headrace/train/places.h"
 #include "headrace/transport/transport.h"
 
 namespace headrace {
@@ -35,7 +35,7 @@ class Checkpoints {
   // `say` is called on rank 0. `limit`: seconds that finish() waits at most, and a second more for each
   // megabyte.
   Checkpoints(const CheckpointConfig& config,
-              std::filesystem::path directory,
+              Place place,
               Naming naming,
               CheckpointTexts texts,
               Transport& transport,
@@ -59,17 +59,21 @@ class Checkpoints {
   void finish(bool must);
 
  private:
-  enum class Phase : std::uint8_t { None, Sharing, Completing };
+  // Older ones go only when the new one is complete on all hosts.
+  enum class Phase : std::uint8_t { None, Sharing, Completing, Pruning };
   enum class Work : std::uint8_t { Nothing, UnderWay, Done, Failed };  // of this rank's thread
 
   bool due_by_step(std::int64_t step) const {
     return config_.every > 0 && step % config_.every == 0;
   }
+  bool keeps_folder() const;
+  void complete();
+  void prune();
   void start(std::function<void()> work);
   void fail();
 
   const CheckpointConfig config_;
-  const std::filesystem::path directory_;
+  const Place place_;
   const Naming naming_;
   const CheckpointTexts texts_;
   Transport& transport_;
@@ -86,7 +90,9 @@ class Checkpoints {
 
   std::thread thread_;
   std::atomic<Work> work_ = Work::Nothing;
-  std::string error_;  // of the thread; read once work_ says so
+  // Of the thread; read once work_ says so.
+  std::string error_;
+  std::string record_;  // what it has written, for ranks that do not see its folder
 };
 
 }  // namespace headrace

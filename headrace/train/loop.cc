@@ -30,9 +30,9 @@ std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
                                             const Prepared& run,
                                             Transport& transport,
                                             const Checkpoints::Say& say) {
-  if (run.checkpoints.empty()) return nullptr;
+  if (run.places.checkpoints.folder.empty()) return nullptr;
   return std::make_unique<Checkpoints>(
-      config.checkpoint, run.checkpoints, run.naming,
+      config.checkpoint, run.places.checkpoints, run.naming,
       CheckpointTexts{config_json(config.model.family), to_toml(config)}, transport,
       config.pipeline.start_limit, say);
 }

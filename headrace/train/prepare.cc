@@ -13,7 +13,6 @@
 #include "headrace/train/agreement.h"
 #include "headrace/train/resume.h"
 #include "headrace/train/trainable.h"
-#include "headrace/transport/all_gather.h"
 
 namespace headrace {
 namespace {
@@ -64,14 +63,6 @@ std::string searched_order(const Plan& plan, int fewest_microbatches) {
              ", found by pipeline.schedule 'auto'");
 }
 
-// Only rank 0 knows a folder that it has chosen itself.
-std::filesystem::path agree_on_directory(const Config& config, Transport& transport) {
-  const bool somewhere = !config.run_dir.empty() || !config.checkpoint.directory.empty();
-  const std::string mine =
-      somewhere ? std::filesystem::absolute(checkpoint_directory(config)).string() : "";
-  return all_gather_text(transport, mine, kAgreement)[0];
-}
-
 }  // namespace
 
 Prepared prepare(const Config& config,
@@ -79,7 +70,7 @@ Prepared prepare(const Config& config,
                  const std::function<void(const std::string&)>& say) {
   Prepared run;
   run.naming = naming_of(config.model.family);
-  run.checkpoints = agree_on_directory(config, transport);
+  run.places = agree_on_places(config, transport);
   const Plan plan = plan_of(config);
   std::optional<Resumed> from;
   Start start;

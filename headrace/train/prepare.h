@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "headrace/tensor/naming.h"
 #include "headrace/train/config/config.h"
+#include "headrace/train/places.h"
 #include "headrace/train/samples.h"
 #include "headrace/train/trainer.h"
 #include "headrace/transport/transport.h"
@@ -20,8 +20,8 @@ struct Prepared {
   std::unique_ptr<Samples> samples;
   std::unique_ptr<Trainer> trainer;
   Naming naming;
-  std::filesystem::path checkpoints;  // where they go; empty: nowhere
-  std::string origin;                 // of the weights, for the user; empty: drawn
+  Places places;
+  std::string origin;  // of the weights, for the user; empty: drawn
 };
 
 // Every rank calls it. `say` is called on rank 0. Throws Error where the data does not fit, and where

@@ -19,11 +19,13 @@ void Report::opening(const Prepared& run) {
   const Plan& plan = run.trainer->pipeline().plan();
   if (transport_.rank() == 0 && !config_.run_dir.empty())
     folder_.emplace(config_, run.trainer->steps_done());
+  if (run.places.claim) write_run_config(run.places.claim->folder(), config_);
   say(opening_text(config_, plan, *run.samples));
   if (!config_.laid_out.empty()) say("# laid out anew: " + config_.laid_out);
   if (!run.origin.empty())
     say(cat(run.trainer->steps_done() > 0 ? "# resumed: " : "# begins with the ", run.origin));
   if (folder_) say("# run folder: " + folder_->path().string());
+  if (const std::string text = places_text(run.places, transport_); !text.empty()) say("# " + text);
   if (folder_ && folder_->records() < run.trainer->steps_done())
     say(cat("warning: metrics.jsonl holds ", folder_->records(), " records of the ",
             run.trainer->steps_done(), " steps before"));

@@ -20,10 +20,10 @@
 #include "headrace/launch/run_claim.h"
 #include "headrace/model/families.h"
 #include "headrace/runtime/ownership.h"
-#include "headrace/tensor/exception_text.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/config/keys.h"
 #include "headrace/train/config/value.h"
+#include "headrace/train/read_share.h"
 #include "headrace/transport/all_gather.h"
 
 namespace headrace {
@@ -85,30 +85,6 @@ void compare_models(const ModelFamily& theirs,
   }
 }
 
-struct Wanted {
-  std::vector<std::string> all;      // weights alone
-  std::vector<std::string> moments;  // and moments
-};
-
-// What a rank needs of a checkpoint.
-Wanted wanted_by(const Config& config, const Plan& plan, int rank) {
-  const Ownership ownership = ownership_of(plan);
-  Wanted wanted;
-  for (const std::size_t order : ownership.owned_by(rank)) {
-    const Ownership::Parameter& parameter = ownership.parameters[order];
-    const bool updates = !config.pipeline.shard_optimizer || parameter.home == rank;
-    (updates ? wanted.moments : wanted.all).push_back(parameter.name);
-  }
-  return wanted;
-}
-
-Snapshot read_share(const fs::path& folder, const Wanted& wanted, const Naming& naming) {
-  Snapshot share = read_checkpoint(folder, wanted.moments, naming);
-  if (wanted.all.empty()) return share;
-  share.weights.merge(read_weights(folder, wanted.all, naming));
-  return share;
-}
-
 // Newest first: where the run has written them, and where it is to from now on.
 std::vector<FoundCheckpoint> candidates(const Config& config) {
   std::vector<FoundCheckpoint> all = list_checkpoints(config.resume_from);
@@ -133,6 +109,12 @@ std::string fault_of_texts(const fs::path& folder) {
   } catch (const Error& error) {
     return error.what();
   }
+}
+
+// Why a run cannot go on from it; "" for nothing. `parts`: other hosts may have the shards that it lacks.
+std::string fault_of(const FoundCheckpoint& found, bool parts) {
+  if (!found.complete && (!parts || found.lacks.empty())) return found.why;
+  return fault_of_texts(found.path);
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -182,14 +164,15 @@ void claim_checkpoints(const Config& config, bool overwrite) {
   for (const FoundCheckpoint& checkpoint : found) delete_checkpoint(checkpoint.path);
 }
 
-void require_resumable(const Config& config) {
+void require_resumable(const Config& config, Sight sight) {
   std::optional<FoundCheckpoint> newest;
   std::string why;
   for (const FoundCheckpoint& found : candidates(config)) {
-    const std::string fault = found.complete ? fault_of_texts(found.path) : found.why;
+    const std::string fault = fault_of(found, sight != Sight::Whole);
     if (fault.empty() && !newest) newest = found;
     if (!newest) why += cat("; ", found.path.string(), ": ", fault);
   }
+  if (!newest && sight == Sight::Nothing) return;
   check_usage(newest.has_value(), "there is no complete checkpoint in ", config.resume_from,
               " to go on from", why);
   const std::string where = newest->path.string();
@@ -224,7 +207,7 @@ void require_same_model(const Config& config) {
 
 std::optional<fs::path> newest_checkpoint(const Config& config) {
   for (const FoundCheckpoint& found : candidates(config))
-    if (found.complete && fault_of_texts(found.path).empty()) return found.path;
+    if (fault_of(found, false).empty()) return found.path;
   return std::nullopt;
 }
 
@@ -237,7 +220,7 @@ std::optional<Resumed> read_newest(const Config& config,
   std::string mine;
   if (transport.rank() == 0) {
     for (const FoundCheckpoint& found : candidates(config)) {
-      const std::string fault = found.complete ? fault_of_texts(found.path) : found.why;
+      const std::string fault = fault_of(found, spans_hosts(transport));
       if (fault.empty())
         mine += cat(found.path.string(), "\n");
       else
@@ -247,19 +230,10 @@ std::optional<Resumed> read_newest(const Config& config,
   const Wanted wanted = wanted_by(config, plan, transport.rank());
   std::string all_reasons;
   for (const std::string& folder : lines_of(all_gather_text(transport, mine, kCheckpoint)[0])) {
-    Snapshot share;
-    std::string error;
-    try {
-      share = read_share(folder, wanted, naming);
-    } catch (const std::exception& failed) {
-      error = cat("rank ", transport.rank(), ": ", headrace::text_of(failed));
-    }
-    std::string reason;
-    for (const std::string& theirs : all_gather_text(transport, error, kCheckpoint))
-      if (reason.empty()) reason = theirs;
-    if (reason.empty()) return Resumed{folder, std::move(share)};
-    all_reasons += cat("; ", folder, ": ", reason);
-    if (transport.rank() == 0) say(cat("# passed over: ", folder, ": ", reason));
+    ReadShare read = read_share(folder, wanted, naming, transport);
+    if (read.fault.empty()) return Resumed{folder, std::move(read.share)};
+    all_reasons += cat("; ", folder, ": ", read.fault);
+    if (transport.rank() == 0) say(cat("# passed over: ", folder, ": ", read.fault));
   }
   if (all_reasons.empty() && config.resume == Resume::IfThere) return std::nullopt;
   throw Error(

@@ -2,11 +2,12 @@
 //
 //   Config config = resumed_config("runs/one", {"pipeline.ranks=3"});
 //   resolve(config);
-//   require_resumable(config);                              // before any process starts
+//   require_resumable(config, Sight::Whole);                // before any process starts
 //   Resumed from = read_newest(config, plan, naming, transport, say);
 //   trainer.restore(from.snapshot);
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -33,9 +34,13 @@ Config resumed_config(const std::filesystem::path& run, const std::vector<std::s
 // are another run's; unless they are to be overwritten, and then it deletes them.
 void claim_checkpoints(const Config& config, bool overwrite);
 
+// What a process sees of the run's checkpoints: all of them; perhaps not the shards of other hosts; perhaps
+// nothing, as other hosts have them.
+enum class Sight : std::uint8_t { Whole, Shards, Nothing };
+
 // Throws UsageError where the run has no complete checkpoint, has done all its steps, or where what
 // the checkpoint holds cannot be carried over: with the settings and both values.
-void require_resumable(const Config& config);
+void require_resumable(const Config& config, Sight sight);
 // Throws UsageError where the folder of model.from holds another model, with the settings and both
 // values.
 void require_same_model(const Config& config);

@@ -51,6 +51,10 @@ std::int64_t keep_records(const fs::path& path, std::int64_t done) {
 
 }  // namespace
 
+void write_run_config(const fs::path& folder, const Config& config) {
+  write_file((folder / kRunFiles[0]).string(), cat(kRunMark, "\n\n", to_toml(config)));
+}
+
 RunFolder::RunFolder(const Config& config, std::int64_t done) : path_(config.run_dir) {
   if (config.resume != Resume::No) {
     records_ = keep_records(path_ / kMetrics, done);
@@ -58,7 +62,7 @@ RunFolder::RunFolder(const Config& config, std::int64_t done) : path_(config.run
   } else {
     clear_run(path_);
   }
-  write("config.toml", cat(kRunMark, "\n\n", to_toml(config)));
+  write_run_config(path_, config);
   metrics_ = open(path_ / kMetrics);
 }
 

@@ -13,6 +13,9 @@
 
 namespace headrace {
 
+// Its config.toml, by which a run can be resumed.
+void write_run_config(const std::filesystem::path& folder, const Config& config);
+
 class RunFolder {
  public:
   // The folder is config.run_dir, which this run must have claimed (run_claim.h). What an earlier

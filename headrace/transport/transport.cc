@@ -36,11 +36,14 @@ std::string to_string(const Label& label) {
   return label.step < 0 ? text : text + cat(", step ", label.step + 1);
 }
 
+bool spans_hosts(const Transport& transport) {
+  for (int rank = 1; rank < transport.size(); ++rank)
+    if (transport.host(rank) != transport.host(0)) return true;
+  return false;
+}
+
 std::string host_text(const Transport& transport, int rank) {
-  bool several = false;
-  for (int other = 1; other < transport.size(); ++other)
-    several = several || transport.host(other) != transport.host(0);
-  return several ? ", host " + transport.host(rank) : "";
+  return spans_hosts(transport) ? ", host " + transport.host(rank) : "";
 }
 
 }  // namespace headrace

@@ -128,6 +128,7 @@ class Transport {
   virtual void abort(const std::string& why) = 0;
 };
 
+bool spans_hosts(const Transport& transport);
 // ", host h2" where the ranks of the run are on several hosts; else nothing.
 std::string host_text(const Transport& transport, int rank);
 

@@ -24,25 +24,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-void expect_same(const NamedTensors& actual, const NamedTensors& expected) {
-  ASSERT_EQ(actual.size(), expected.size());
-  for (const auto& [name, tensor] : expected) {
-    ASSERT_TRUE(actual.contains(name)) << name;
-    EXPECT_TRUE(torch::equal(actual.at(name), tensor)) << name;
-    EXPECT_TRUE(actual.at(name).is_contiguous()) << name;
-  }
-}
-
-void expect_same(const Snapshot& actual, const Snapshot& expected) {
-  EXPECT_EQ(actual.step, expected.step);
-  EXPECT_EQ(actual.samples, expected.samples);
-  EXPECT_EQ(actual.seed, expected.seed);
-  EXPECT_EQ(actual.numbers, expected.numbers);
-  expect_same(actual.weights, expected.weights);
-  expect_same(actual.first, expected.first);
-  expect_same(actual.second, expected.second);
-}
-
 // With one tensor in the Hugging Face folder `folder`.
 void write_single(const fs::path& path, const TensorInfo& info, const std::string& bytes) {
   SafetensorsWriter writer(path, {info});

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include "headrace/checkpoint/snapshot.h"
@@ -68,6 +69,25 @@ inline std::filesystem::path write_whole(const std::filesystem::path& directory,
   write_shares(directory, whole, ranks);
   return complete_checkpoint(directory, whole.step, ranks, small_naming(),
                              {"{\"model_type\": \"small\"}\n", "[model]\n"});
+}
+
+inline void expect_same(const NamedTensors& actual, const NamedTensors& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (const auto& [name, tensor] : expected) {
+    ASSERT_TRUE(actual.contains(name)) << name;
+    EXPECT_TRUE(torch::equal(actual.at(name), tensor)) << name;
+    EXPECT_TRUE(actual.at(name).is_contiguous()) << name;
+  }
+}
+
+inline void expect_same(const Snapshot& actual, const Snapshot& expected) {
+  EXPECT_EQ(actual.step, expected.step);
+  EXPECT_EQ(actual.samples, expected.samples);
+  EXPECT_EQ(actual.seed, expected.seed);
+  EXPECT_EQ(actual.numbers, expected.numbers);
+  expect_same(actual.weights, expected.weights);
+  expect_same(actual.first, expected.first);
+  expect_same(actual.second, expected.second);
 }
 
 }  // namespace headrace

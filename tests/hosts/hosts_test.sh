@@ -48,16 +48,17 @@ make_hosts() {
 }
 
 # on I COMMAND…: on host hI. `ahead` is how many seconds its clock is ahead of h1's, `private` a folder that each host
-# has for itself.
+# has for itself: hI's is diskI in the one that all see.
 on() {
   local i=$1 clock=()
   shift
   [[ -z ${ahead:-} || $i == 1 ]] || clock=(--time --monotonic "$ahead" --boottime "$ahead")
   cat /proc/sys/kernel/random/uuid >"$work/boot$i"
+  mkdir -p "$work/disk$i" "${private:-$work}"
   ip netns exec "${prefix}h$i" unshare --uts --mount --ipc --pid --fork --mount-proc --kill-child "${clock[@]}" \
     bash -c 'hostname "h$0"; mount -t tmpfs none /dev/shm; mount --bind "$1/hosts" /etc/hosts
       mount --bind "$1/boot$0" /proc/sys/kernel/random/boot_id
-      [[ -z $2 ]] || mount -t tmpfs none "$2"; shift 2; exec "$@"' \
+      [[ -z $2 ]] || mount --bind "$1/disk$0" "$2"; shift 2; exec "$@"' \
     "$i" "$work" "${private:-}" "$@"
 }
 
@@ -87,16 +88,19 @@ every = 10
 TOML
 }
 
-# start_ranks ARGS…: a rank on each host, without a launcher; host hI's output and exit code in hI.log.
-start_ranks() {
+# start_all ARGS…: headrace train, a rank on each host, without a launcher; host hI's output and exit code in hI.log. `first`
+# is the host of rank 0.
+start_all() {
   for i in $(seq 1 "$hosts"); do
     (
-      on "$i" env OMP_NUM_THREADS=1 RANK=$((i - 1)) WORLD_SIZE="$hosts" LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 \
-        MASTER_ADDR="${address:-h1}" MASTER_PORT=29511 "$headrace" train "$work/run.toml" "$@" >"$work/h$i.log" 2>&1
+      on "$i" env OMP_NUM_THREADS=1 RANK=$(((i + hosts - ${first:-1}) % hosts)) WORLD_SIZE="$hosts" LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 \
+        MASTER_ADDR="${address:-h${first:-1}}" MASTER_PORT=29511 "$headrace" train "$@" >"$work/h$i.log" 2>&1
       echo "exit $?" >>"$work/h$i.log"
     ) &
   done
 }
+
+start_ranks() { start_all "$work/run.toml" "$@"; }
 
 # Losses and norms of a run's steps, without the times.
 results() { sed 's/,"seconds":[^,}]*//' "$1/metrics.jsonl"; }
@@ -154,15 +158,7 @@ case $case_name in
     steps=$((10#${newest##*-} + 20))
     configure
     for i in 1 2; do cp "$work/h$i.log" "$work/before$i.log"; done
-    start_resumed() {
-      for i in 1 2; do
-        (
-          on "$i" env OMP_NUM_THREADS=1 RANK=$((i - 1)) WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=h1 \
-            MASTER_PORT=29511 "$headrace" train --resume "$work/run" --steps $steps >"$work/h$i.log" 2>&1
-        ) &
-      done
-    }
-    start_resumed
+    start_all --resume "$work/run" --steps $steps
     wait
     grep -q "step *$steps/$steps" "$work/h1.log" || fail "the run does not go on"
     ;;
@@ -225,11 +221,131 @@ SH
     # Token files made from the text lie in a folder that each host has for itself.
     make_hosts 2
     configure
-    mkdir -p "$work/cache"
     private=$work/cache
     start_ranks --run-dir "$work/run"
     wait
     same_as_one_machine "$work/run"
+    ;;
+  no_shared_folder)
+    # Each host has the folder of the run for itself, and with it the shards of its own rank.
+    make_hosts 2
+    configure
+    private=$work/run
+    printf "[optimizer]\ndecay = \"constant\"\n" >>"$work/run.toml"
+    start_ranks --run-dir "$work/run"
+    wait
+    grep -q "another folder on each of h1, h2" "$work/h1.log" || fail "nothing says so"
+    parts=("$work"/disk[12]/checkpoints/step-00000020)
+    cmp "${parts[0]}/checksums.json" "${parts[1]}/checksums.json" || fail "the parts are not of one checkpoint"
+    "$headrace" checkpoint list "$work/disk1" | tee "$work/list.log" | grep -q "lacks first-00002-of-00002.safetensors and 2 more" || fail "list does not say what is lacking"
+    "$headrace" checkpoint verify "${parts[0]}" >"$work/verify.log" && fail "a part is taken for whole"
+    mkdir -p "$work/whole/checkpoints/step-00000020"
+    cp -n "${parts[0]}"/* "${parts[1]}"/* "$work/whole/checkpoints/step-00000020"
+    cp "$work/disk1/metrics.jsonl" "$work/whole"
+    "$headrace" checkpoint verify "$work/whole/checkpoints/step-00000020" >"$work/verify.log" || fail "the parts together are not whole"
+    same_as_one_machine "$work/whole"
+
+    # It goes on, also with the ranks the other way round, and each host gets what it lacks from the other.
+    start_all --resume "$work/run" --steps 30
+    wait
+    grep -q "# resumed: .*step-00000020" "$work/h1.log" || fail "it does not go on"
+    first=2 start_all --resume "$work/run" --steps 40
+    wait
+    grep -q "# resumed: .*step-00000030" "$work/h2.log" || fail "it does not go on with the ranks exchanged"
+    (cd "$work" && "$headrace" train run.toml --steps 40 --run-dir "$work/forty" >"$work/forty.log" 2>&1) || fail "the run of one machine"
+    results "$work/forty" | tail -n 10 | cmp - <(results "$work/disk2" | tail -n 10) || fail "other losses than on one machine"
+
+    # A host whose disk is gone.
+    rm -r "$work/disk1" && mkdir "$work/disk1"
+    cp "$work/disk2/config.toml" "$work/disk1"
+    first=2 start_all --resume "$work/run" --steps 50
+    wait
+    grep -q "error: no checkpoint in .*step-00000040: .*model-00002-of-00002.safetensors.* on none of the hosts, and h1 has nothing" "$work"/h[12].log || fail "nothing says which shards are missing where"
+    rm "$work/disk1/config.toml"
+    first=2 start_all --resume "$work/run" --steps 50 --set pipeline.start_limit=5
+    wait
+    grep -q "error: .*is no run's folder" "$work/h1.log" || fail "a host without the run says nothing"
+    ;;
+  mpirun)
+    command -v mpirun >/dev/null || skip "there is no mpirun (package openmpi-bin)"
+    make_hosts 2
+    configure
+    cat >"$work/agent" <<'SH'
+#!/bin/bash
+# HOST COMMAND…: as ssh would run it there.
+host=$1 && shift
+on "${host#h}" bash -c "$*"
+SH
+    chmod +x "$work/agent"
+    export -f on
+    export work prefix
+    # What stands between the hosts and headrace is what ssh is between real ones.
+    on 1 env OMP_NUM_THREADS=1 mpirun -np 2 --host h1,h2 --allow-run-as-root --mca plm_rsh_agent "$work/agent" \
+      --mca plm_rsh_no_tree_spawn 1 --mca oob_tcp_if_include "$net.0/24" \
+      "$headrace" train "$work/run.toml" --run-dir "$work/run" >"$work/h1.log" 2>&1 || fail "mpirun"
+    same_as_one_machine "$work/run"
+    ;;
+  slurm)
+    PATH=$PATH:/usr/sbin
+    for program in slurmctld slurmd munged sbatch; do
+      command -v $program >/dev/null || skip "there is no $program (packages slurmctld, slurmd, slurm-client, munge)"
+    done
+    steps=3000
+    make_hosts 2
+    configure
+    sed -i 's/^every = .*/every = 100/' "$work/run.toml"
+    mkdir -p "$work/slurm/state" "$work/slurm/spool-h1" "$work/slurm/spool-h2" "$work/jobs"
+    dd if=/dev/urandom of="$work/slurm/key" bs=64 count=1 status=none && chmod 600 "$work/slurm/key"
+    cat >"$work/slurm/slurm.conf" <<CONF
+ClusterName=headrace
+SlurmctldHost=h1($net.1)
+AuthType=auth/munge
+AuthInfo=socket=$work/slurm/munge
+SlurmUser=root
+StateSaveLocation=$work/slurm/state
+SlurmdSpoolDir=$work/slurm/spool-%n
+SlurmctldPidFile=$work/slurm/ctld.pid
+SlurmdPidFile=$work/slurm/slurmd-%n.pid
+SlurmctldLogFile=$work/slurm/ctld.log
+SlurmdLogFile=$work/slurm/slurmd-%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+ReturnToService=2
+SlurmdParameters=config_overrides
+NodeName=h1 NodeAddr=$net.1 CPUs=1
+NodeName=h2 NodeAddr=$net.2 CPUs=1
+PartitionName=all Nodes=h1,h2 Default=YES MaxTime=INFINITE State=UP
+CONF
+    echo "CgroupPlugin=cgroup/v1" >"$work/slurm/cgroup.conf"
+    export SLURM_CONF=$work/slurm/slurm.conf
+    munged --foreground --force --key-file="$work/slurm/key" --socket="$work/slurm/munge" --pid-file="$work/slurm/munge.pid" \
+      --log-file="$work/slurm/munge.log" --seed-file="$work/slurm/seed" >"$work/munged.log" 2>&1 &
+    daemons=($!)
+    trap 'kill "${daemons[@]}" 2>/dev/null; clean' EXIT
+    on 1 slurmctld -D >"$work/slurmctld.log" 2>&1 &
+    daemons+=($!)
+    for i in 1 2; do
+      # Entering a network hides what is mounted in /sys, and slurmd looks for it.
+      on $i bash -c 'mount -t tmpfs none /sys/fs/cgroup && mkdir /sys/fs/cgroup/systemd; exec slurmd -D' >"$work/slurmd$i.log" 2>&1 &
+      daemons+=($!)
+    done
+    idle() { [[ $(on 1 sinfo -h -o '%T %D' 2>/dev/null) == "idle 2" ]]; }
+    within 60 idle || fail "Slurm does not start"
+    script=$(cd "$(dirname "$0")/../../examples" && pwd)/slurm.sbatch
+    export PATH="$(dirname "$headrace"):$PATH" OMP_NUM_THREADS=1
+    cd "$work/jobs"
+    job() { on 1 sbatch --parsable --wait --output="$work/$1.log" "${@:2}" "$script" "$work/run.toml"; }
+    # Asked to stop, as --signal does it ahead of the time, the job saves; the same script goes on.
+    job first --job-name=first >"$work/sbatch.log" 2>&1 &
+    first_job=$!
+    within 60 grep -qs "checkpoint after step" "$work/first.log" || fail "the job does not start"
+    on 1 scancel --signal=TERM --name=first
+    wait $first_job
+    echo "first job: exit $?" | tee -a "$work/sbatch.log"
+    grep -q "stopped as asked, after step" "$work/first.log" || fail "Slurm's signal does not stop the run"
+    job second >>"$work/sbatch.log" 2>&1 || fail "the second job"
+    grep -q "# resumed: " "$work/second.log" || fail "the second job does not go on"
+    same_as_one_machine "$work/jobs/runs/run"
     ;;
   clocks)
     # Five seconds apart, and the timeline is still one: nobody waits, or sends, for seconds.

@@ -108,6 +108,7 @@ struct Config {
   PipelineConfig pipeline;
   CheckpointConfig checkpoint;
   std::string run_dir;         // flag only: where rank 0 writes the run's files; empty: nowhere
+  bool overwrite = false;      // flag only: what an earlier run left there is deleted
   Resume resume = Resume::No;  // flag only, or as the launcher says
   std::string resume_from;     // where that run has written its checkpoints
   std::string laid_out;        // flag only: how it was laid out anew (elastic.h); empty: it was not
