@@ -280,8 +280,9 @@ SH
     export -f on
     export work prefix
     # What stands between the hosts and headrace is what ssh is between real ones.
-    on 1 env OMP_NUM_THREADS=1 mpirun -np 2 --host h1,h2 --allow-run-as-root --mca plm_rsh_agent "$work/agent" \
-      --mca plm_rsh_no_tree_spawn 1 --mca oob_tcp_if_include "$net.0/24" \
+    mkdir "$work/tmp"
+    on 1 env OMP_NUM_THREADS=1 TMPDIR="$work/tmp" timeout -k 5 100 mpirun -np 2 --host h1,h2 -x MASTER_ADDR=h1 --allow-run-as-root --mca plm_rsh_agent "$work/agent" \
+      --leave-session-attached --mca plm_rsh_no_tree_spawn 1 --mca oob_tcp_if_include "$net.0/24" \
       "$headrace" train "$work/run.toml" --run-dir "$work/run" >"$work/h1.log" 2>&1 || fail "mpirun"
     same_as_one_machine "$work/run"
     ;;
@@ -321,7 +322,8 @@ CONF
     munged --foreground --force --key-file="$work/slurm/key" --socket="$work/slurm/munge" --pid-file="$work/slurm/munge.pid" \
       --log-file="$work/slurm/munge.log" --seed-file="$work/slurm/seed" >"$work/munged.log" 2>&1 &
     daemons=($!)
-    trap 'kill "${daemons[@]}" 2>/dev/null; clean' EXIT
+    # `on` ends what it has started with itself.
+    trap 'for each in "${daemons[@]}"; do pkill -9 -P "$each"; kill "$each"; done 2>/dev/null; clean' EXIT
     on 1 slurmctld -D >"$work/slurmctld.log" 2>&1 &
     daemons+=($!)
     for i in 1 2; do
@@ -346,6 +348,28 @@ CONF
     job second >>"$work/sbatch.log" 2>&1 || fail "the second job"
     grep -q "# resumed: " "$work/second.log" || fail "the second job does not go on"
     same_as_one_machine "$work/jobs/runs/run"
+    ;;
+  fence)
+    # The rules of docs/cluster.md: the run's hosts reach one another, and a third reaches none of them.
+    PATH=$PATH:/usr/sbin
+    command -v nft >/dev/null || skip "there is no nft (package nftables)"
+    steps=3000
+    make_hosts 3
+    hosts=2 configure
+    sed -n '/^    table inet headrace {/,/^    }/p' "$(dirname "$0")/../../docs/cluster.md" | sed "s/10.77.0/$net/g" >"$work/rules"
+    reaches() { on 3 timeout 2 bash -c "</dev/tcp/h$1/29511" 2>/dev/null; }
+    hosts=2 start_ranks --run-dir "$work/open"
+    within 60 grep -qs "^step" "$work/h1.log" || fail "the run did not start"
+    reaches 1 || fail "nothing is open to a stranger, so that nothing is tested"
+    wait
+    for i in 1 2; do
+      ip netns exec "${prefix}h$i" nft -f "$work/rules" 2>"$work/nft.log" || skip "this machine takes no rules: $(tail -n 1 "$work/nft.log")"
+    done
+    hosts=2 start_ranks --run-dir "$work/run"
+    within 60 grep -qs "^step" "$work/h1.log" || fail "the run did not start behind the rules"
+    reaches 1 && fail "a stranger comes in"
+    wait
+    same_as_one_machine "$work/run"
     ;;
   clocks)
     # Five seconds apart, and the timeline is still one: nobody waits, or sends, for seconds.

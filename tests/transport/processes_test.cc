@@ -1,10 +1,13 @@
 // Ranks that are processes: killed, stopped, failing, late, or not there at all.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <string>
 #include <thread>
@@ -167,6 +170,51 @@ TEST(Processes, EndCleanly) {
   for (const Ended& ended : play({"none"}, 3, 60)) {
     EXPECT_TRUE(ended.is_clean());
     EXPECT_EQ(ended.out, "done\n");
+  }
+}
+
+// How many of the bytes are `byte` in the memory for messages that a process of another has mapped; -1: it has
+// none.
+std::int64_t count_in_rings(pid_t process, char byte) {
+  const std::filesystem::path descriptors = cat("/proc/", process, "/fd");
+  for (const auto& entry : std::filesystem::directory_iterator(descriptors)) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path(), error).string().find("headrace-rings") ==
+        std::string::npos)
+      continue;
+    std::ifstream memory(entry.path(), std::ios::binary);
+    return std::count(std::istreambuf_iterator<char>(memory), {}, byte);
+  }
+  return -1;
+}
+
+bool maps_rings_of_another(pid_t process) {
+  std::ifstream maps(cat("/proc/", process, "/maps"));
+  int shared = 0;
+  for (std::string line; std::getline(maps, line);)
+    shared += line.find("rw-s") != std::string::npos &&
+              line.find("headrace-rings") != std::string::npos;
+  return shared > 1;  // its own, and the peer's
+}
+
+TEST(Processes, SmallMessagesGoThroughMemoryThatBothHaveMapped) {
+  const Listening listening = listen_on_free_port();
+  const std::vector<Process> ranks = {start({"show"}, 0, 2, listening), start({"show"}, 1, 2, listening)};
+  close(listening.fd);
+  for (const Process& rank : ranks) {
+    std::string said(6, ' ');
+    EXPECT_EQ(read(rank.out, said.data(), said.size()), 6);
+    EXPECT_EQ(said, "shown\n");
+  }
+  for (const Process& rank : ranks) EXPECT_TRUE(maps_rings_of_another(rank.id));
+  // In the receiver's: the small message, and of the large one nothing.
+  EXPECT_EQ(count_in_rings(ranks[1].id, 7), 8 * 4096);
+  EXPECT_EQ(count_in_rings(ranks[1].id, 9), 0);
+  for (const Process& rank : ranks) {
+    kill(rank.id, SIGKILL);
+    waitpid(rank.id, nullptr, 0);
+    close(rank.out);
+    close(rank.err);
   }
 }
 

@@ -3,6 +3,8 @@
 //
 //   "done", or "failed rank=<at fault> reported=<0|1>: <what>", or "refused: <what>"
 //
+// Of the scenario "show" rank 0 sends rank 1 a small message of sevens and a large one of nines, and both stay.
+//
 // transport_worker SCENARIO VICTIM LIMIT START_LIMIT
 #include <chrono>
 #include <cstdlib>
@@ -52,6 +54,22 @@ void step(Transport& transport, int number, int elements) {
   sleep(0.002);
 }
 
+void show(Transport& transport) {
+  const auto message = [](int number, std::int64_t elements) {
+    return torch::full({elements}, number * 0x0101010101010101, torch::kInt64);
+  };
+  if (transport.rank() == 0) {
+    transport.send(1, {Purpose::Activations, 0, 0, 0}, {message(7, 4096)});
+    transport.send(1, {Purpose::Activations, 0, 0, 1}, {message(9, std::int64_t{1} << 18U)});
+  } else {
+    for (const int microbatch : {0, 1})
+      transport.receive(0, {Purpose::Activations, 0, 0, microbatch})->wait();
+  }
+  transport.flush();
+  std::cout << "shown" << std::endl;
+  sleep(60);
+}
+
 int run(const std::string& scenario, int victim, double limit, double start_limit) {
   std::unique_ptr<Transport> transport;
   try {
@@ -64,6 +82,7 @@ int run(const std::string& scenario, int victim, double limit, double start_limi
   int at_fault = transport->rank();
   std::string what;
   try {
+    if (scenario == "show") show(*transport);
     for (int number = 0; number < kSteps; ++number) {
       if (number == kWhen && transport->rank() == victim) act(scenario);
       step(*transport, number, number % 2 ? 50000 : 20);

@@ -163,6 +163,24 @@ std::string silent_store(const Rendezvous& place) {
   return cat("the run's store at ", where(place), " (MASTER_ADDR, MASTER_PORT) does not answer");
 }
 
+// Rank 0's list for the others, in one key: P ranks ask for one text each, not for P.
+std::string pack(const std::vector<std::string>& texts) {
+  std::string packed;
+  for (const std::string& text : texts) packed += cat(text.size(), ':', text);
+  return packed;
+}
+
+std::vector<std::string> unpack(const std::string& packed) {
+  std::vector<std::string> texts;
+  for (std::size_t at = 0; at < packed.size();) {
+    const std::size_t colon = packed.find(':', at);
+    const std::size_t size = std::stoul(packed.substr(at, colon - at));
+    texts.push_back(packed.substr(colon + 1, size));
+    at = colon + 1 + size;
+  }
+  return texts;
+}
+
 // Puts up this rank's text under a name and collects the others'.
 std::vector<std::string> exchange(const Rendezvous& place,
                                   StoreThread& store_thread,
@@ -170,28 +188,43 @@ std::vector<std::string> exchange(const Rendezvous& place,
                                   const std::string& own,
                                   double limit,
                                   double set_limit) {
-  const auto texts =
-      std::make_shared<std::vector<std::string>>(static_cast<std::size_t>(place.size));
+  const auto texts = std::make_shared<std::vector<std::string>>();
   const auto end = Clock::now() + milliseconds(limit);
+  const auto key_of = [name](int rank) { return cat(name, "/", rank); };
+  // Many ranks ask less often each.
+  const auto pause = Milliseconds(10 + place.size / 4);
+  // Until it is there; at the end of the limit the first rank that has not come is at fault.
+  const auto await = [=](c10d::Store& store, const std::string& key) {
+    while (!store.check({key})) {
+      if (Clock::now() > end) {
+        int rank = 0;
+        while (rank < place.size && store.check({key_of(rank)})) ++rank;
+        rank %= place.size;  // all have: it is rank 0 that does not say so
+        throw Error(cat(missing(place, rank), " within ", fixed_text(set_limit, 1),
+                        " s; is it running, and with the same MASTER_ADDR and MASTER_PORT?"));
+      }
+      std::this_thread::sleep_for(pause);
+    }
+    return store.get_to_str(key);
+  };
   store_thread.must(
       [=](c10d::Store& store) {
-        store.set(cat(name, "/", place.rank), own);
         int rank = 0;
         try {
-          while (rank < place.size) {
-            const std::string key = cat(name, "/", rank);
-            if (store.check({key})) {
-              (*texts)[static_cast<std::size_t>(rank++)] = store.get_to_str(key);
-            } else {
-              check(Clock::now() < end, missing(place, rank), " within ", fixed_text(set_limit, 1),
-                    " s; is it running, and with the same MASTER_ADDR and MASTER_PORT?");
-              std::this_thread::sleep_for(Milliseconds(10));
-            }
+          store.set(key_of(place.rank), own);
+          const std::string all = cat(name, "/all");
+          if (place.rank > 0) {
+            *texts = unpack(await(store, all));
+            return;
           }
+          for (; rank < place.size; ++rank) texts->push_back(await(store, key_of(rank)));
+          store.set(all, pack(*texts));
         } catch (const c10::Error&) {
-          throw Error(cat(missing(place, rank),
-                          " (MASTER_ADDR, MASTER_PORT) before the run's store "
-                          "closed; its server, rank 0, has given up"));
+          throw Error(place.rank > 0
+                          ? cat("not all ranks have joined rank 0 at ", where(place),
+                                " (MASTER_ADDR, MASTER_PORT) before the run's store closed; its "
+                                "server, rank 0, has given up")
+                          : cat(missing(place, rank), ", and the run's store is closed"));
         }
       },
       limit + kStoreLimit, silent_store(place));

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <utility>
 
+#include <pthread.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include "headrace/base/error.h"
@@ -94,7 +95,10 @@ void StoreThread::Inside::run() {
 }
 
 StoreThread::StoreThread() : inside_(std::make_shared<Inside>()) {
-  thread_ = std::thread([inside = inside_] { inside->run(); });
+  thread_ = std::thread([inside = inside_] {
+    ::pthread_setname_np(::pthread_self(), "headrace-store");
+    inside->run();
+  });
 }
 
 StoreThread::~StoreThread() {
