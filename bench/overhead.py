@@ -2,10 +2,10 @@
 """What it costs a step that a run survives: comparing copies (train.verify_every), saving (checkpoint.every), and the
 watch that a rank keeps on the others.
 
-    bench/overhead.py build/dev/cli/headrace [--rounds 5]
+    bench/overhead.py build/dev/cli/headrace [--blocks 15]
 
-Each way in turn, --rounds times; the medians are compared. Copies are compared, or a checkpoint begun, at every
-tenth step, and the cost is given for every hundredth.
+Copies are compared, or a checkpoint begun, at every tenth step; what the steps behind such a one take longer than the
+last five of its ten, is its cost: of one run, as machines change their mind between two.
 """
 
 import argparse
@@ -38,28 +38,26 @@ threads = 1
 at_end = false
 keep = 1
 """
-FROM, STEPS, OFTEN, SELDOM = 10, 60, 10, 100
+OFTEN, SELDOM = 10, 100
 WAYS = {
-    "nothing": [],
-    "train.verify_every": [f"train.verify_every={OFTEN}"],
-    "checkpoint.every": [f"checkpoint.every={OFTEN}"],
+    "train.verify_every": f"train.verify_every={OFTEN}",
+    "checkpoint.every": f"checkpoint.every={OFTEN}",
 }
 
 
-def records(run):
-    try:
-        return (run / "metrics.jsonl").read_bytes().count(b"}\n")
-    except FileNotFoundError:
-        return 0
-
-
-def until(run, count, limit=300):
+def times_of(run, steps, limit=600):
+    """When each of these steps was recorded."""
     end = time.monotonic() + limit
-    while records(run) < count:
+    times, seen, path = [], 0, run / "metrics.jsonl"
+    while len(times) < steps:
         if time.monotonic() > end:
             raise SystemExit("bench/overhead.py: the run makes no steps")
+        if path.exists() and path.stat().st_size != seen:
+            now, text = time.monotonic(), path.read_bytes()
+            seen = len(text)
+            times += [now] * (text.count(b"}\n") - len(times))
         time.sleep(0.002)
-    return time.monotonic()
+    return times
 
 
 def watch_seconds(run):
@@ -79,19 +77,15 @@ def watch_seconds(run):
     return total / 1e9
 
 
-def measure(headrace, folder, settings, number):
-    """Seconds a step, and the share of them that a rank watches."""
-    run = folder / f"run-{number}"
-    command = [headrace, "train", "a.toml", "--run-dir", str(run)]
-    for setting in settings:
-        command += ["--set", setting]
+def measure(headrace, folder, setting, blocks):
+    """The median step, what is paid at every tenth, and the share of a core that a rank watches."""
+    run = folder / f"run-{setting.split('=')[0]}"
     environment = dict(os.environ, HEADRACE_BENCH_RUN=str(run))
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([headrace, "train", "a.toml", "--run-dir", str(run), "--set", setting], cwd=folder,
+                               env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        begin, watched = until(run, FROM), watch_seconds(run)
-        end = until(run, FROM + STEPS)
-        watched = watch_seconds(run) - watched
+        times = times_of(run, OFTEN * (blocks + 1))
+        watched = watch_seconds(run)
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -99,35 +93,28 @@ def measure(headrace, folder, settings, number):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    return (end - begin) / STEPS, watched / 2 / (end - begin)
+    # behind[k]: the steps that come as the k-th after a tenth one.
+    behind = [[times[i] - times[i - 1] for i in range(OFTEN + k, len(times), OFTEN)] for k in range(OFTEN)]
+    plain = statistics.median(sum(behind[OFTEN // 2:], []))
+    cost = sum(statistics.median(steps) - plain for steps in behind[:OFTEN // 2])
+    return plain, cost, watched / 2 / (times[-1] - times[0])
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("headrace")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--blocks", type=int, default=15)
     arguments = parser.parse_args()
     headrace = str(pathlib.Path(arguments.headrace).resolve())
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "a.toml").write_text(CONFIG)
         (folder / "text.txt").write_text("to be or not to be, that is the question: " * 2000)
-        steps = {way: [] for way in WAYS}
-        watch = []
-        for number in range(arguments.rounds):
-            for way, settings in WAYS.items():
-                seconds, share = measure(headrace, folder, settings, f"{number}-{list(WAYS).index(way)}")
-                steps[way].append(seconds)
-                watch.append(share)
-    plain = statistics.median(steps["nothing"])
-    print(f"a step of two replicas, 4.8 M parameters: {1e3 * plain:.1f} ms "
-          f"({1e3 * min(steps['nothing']):.1f} to {1e3 * max(steps['nothing']):.1f})")
-    for way in list(WAYS)[1:]:
-        # Round by round, as machines change their mind between rounds.
-        more = statistics.median(with_it - without for with_it, without in zip(steps[way], steps["nothing"]))
-        print(f"{way} = {SELDOM}: {100 * more * OFTEN / SELDOM / plain:.3f} % of a step "
-              f"(each costs {1e3 * more * OFTEN:.1f} ms)")
-    print(f"the watch: {100 * statistics.median(watch):.3f} % of a core on each rank")
+        for way, setting in WAYS.items():
+            plain, cost, watch = measure(headrace, folder, setting, arguments.blocks)
+            print(f"{way} = {SELDOM}: {100 * cost / SELDOM / plain:.3f} % of a step of {1e3 * plain:.0f} ms "
+                  f"(each costs {1e3 * cost:.1f} ms)", flush=True)
+    print(f"the watch: {100 * watch:.3f} % of a core on each rank")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -167,11 +168,15 @@ std::vector<std::string> own_arguments() {
   // The others still have to read the cause from rank 0, so this rank leaves as the transport says,
   // but not exit(): a transport that has failed has threads that may never end.
   std::promise<void> left;
-  std::thread([&] {
-    transport.reset();
-    left.set_value();
-  }).detach();
-  left.get_future().wait_for(std::chrono::seconds(4));
+  try {
+    std::thread([&] {
+      transport.reset();
+      left.set_value();
+    }).detach();
+    left.get_future().wait_for(std::chrono::seconds(4));
+  } catch (const std::system_error&) {  // no memory is left for a thread
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+  }
   _exit(exit_code);
 }
 

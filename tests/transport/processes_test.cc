@@ -173,9 +173,8 @@ TEST(Processes, EndCleanly) {
   }
 }
 
-// How many of the bytes are `byte` in the memory for messages that a process of another has mapped; -1: it has
-// none.
-std::int64_t count_in_rings(pid_t process, char byte) {
+// The most bytes in a row that are `byte` in the memory for messages of a process; -1: it has none.
+std::int64_t longest_run_in_rings(pid_t process, char byte) {
   const std::filesystem::path descriptors = cat("/proc/", process, "/fd");
   for (const auto& entry : std::filesystem::directory_iterator(descriptors)) {
     std::error_code error;
@@ -183,7 +182,12 @@ std::int64_t count_in_rings(pid_t process, char byte) {
         std::string::npos)
       continue;
     std::ifstream memory(entry.path(), std::ios::binary);
-    return std::count(std::istreambuf_iterator<char>(memory), {}, byte);
+    std::int64_t run = 0, longest = 0;
+    for (std::istreambuf_iterator<char> at(memory), end; at != end; ++at) {
+      run = *at == byte ? run + 1 : 0;
+      longest = std::max(longest, run);
+    }
+    return longest;
   }
   return -1;
 }
@@ -192,14 +196,15 @@ bool maps_rings_of_another(pid_t process) {
   std::ifstream maps(cat("/proc/", process, "/maps"));
   int shared = 0;
   for (std::string line; std::getline(maps, line);)
-    shared += line.find("rw-s") != std::string::npos &&
-              line.find("headrace-rings") != std::string::npos;
+    shared +=
+        line.find("rw-s") != std::string::npos && line.find("headrace-rings") != std::string::npos;
   return shared > 1;  // its own, and the peer's
 }
 
 TEST(Processes, SmallMessagesGoThroughMemoryThatBothHaveMapped) {
   const Listening listening = listen_on_free_port();
-  const std::vector<Process> ranks = {start({"show"}, 0, 2, listening), start({"show"}, 1, 2, listening)};
+  const std::vector<Process> ranks = {start({"show"}, 0, 2, listening),
+                                      start({"show"}, 1, 2, listening)};
   close(listening.fd);
   for (const Process& rank : ranks) {
     std::string said(6, ' ');
@@ -208,8 +213,8 @@ TEST(Processes, SmallMessagesGoThroughMemoryThatBothHaveMapped) {
   }
   for (const Process& rank : ranks) EXPECT_TRUE(maps_rings_of_another(rank.id));
   // In the receiver's: the small message, and of the large one nothing.
-  EXPECT_EQ(count_in_rings(ranks[1].id, 7), 8 * 4096);
-  EXPECT_EQ(count_in_rings(ranks[1].id, 9), 0);
+  EXPECT_GE(longest_run_in_rings(ranks[1].id, 7), 8 * 4096);
+  EXPECT_LT(longest_run_in_rings(ranks[1].id, 9), 8);
   for (const Process& rank : ranks) {
     kill(rank.id, SIGKILL);
     waitpid(rank.id, nullptr, 0);

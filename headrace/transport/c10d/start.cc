@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <mutex>
 #include <thread>
 
 #include <c10/util/Logging.h>
@@ -38,8 +39,11 @@ std::string where(const Rendezvous& place) {
 
 // Errors of c10d that we expect reach the user as one message of ours, not twice.
 void silence_c10d() {
-  if (!std::getenv("TORCH_CPP_LOG_LEVEL") && !std::getenv("TORCH_DISTRIBUTED_DEBUG"))
-    FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+  static std::once_flag once;  // ranks may be threads
+  std::call_once(once, [] {
+    if (!std::getenv("TORCH_CPP_LOG_LEVEL") && !std::getenv("TORCH_DISTRIBUTED_DEBUG"))
+      FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+  });
 }
 
 // Writing to a peer that is gone must fail with an error, not end this process. Neither Gloo nor
