@@ -10,6 +10,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/model/families.h"
+#include "headrace/train/agreement.h"
 #include "headrace/train/checkpoints.h"
 #include "headrace/train/copies.h"
 #include "headrace/train/evaluate.h"
@@ -50,12 +51,13 @@ void require_finite_weights(Trainer& trainer) {
 void require_equal_copies(Trainer& trainer, Transport& transport, std::int64_t good) {
   const std::int64_t done = trainer.steps_done();
   const std::string differing = differing_copies(trainer.pipeline(), transport, done - 1);
-  check(differing.empty(), "after step ", done, " the weight ", differing, "; ",
-        good > 0
-            ? cat("after step ", good,
-                  " all copies were the same, so that a checkpoint of that step or before is good")
-            : std::string("they were not compared before, since these ranks have started"),
-        ": a processor or memory of these ranks' machines has failed (train.verify_every)");
+  check<AgreedError>(
+      differing.empty(), "after step ", done, " the weight ", differing, "; ",
+      good > 0
+          ? cat("after step ", good,
+                " all copies were the same, so that a checkpoint of that step or before is good")
+          : std::string("they were not compared before, since these ranks have started"),
+      ": a processor or memory of these ranks' machines has failed (train.verify_every)");
 }
 
 std::optional<EvaluationRecord> evaluate_now(const Config& config,
@@ -73,29 +75,24 @@ std::optional<EvaluationRecord> evaluate_now(const Config& config,
   const EvaluationRecord record =
       evaluate(run.trainer->pipeline(), run.samples->for_evaluation(0, sequences),
                std::min(wanted, sequences), run.trainer->steps_done(), hooks.on_action);
-  check(std::isfinite(record.loss) || config.train.not_finite == "skip", "the validation loss is ",
-        number_text(record.loss), " after step ", record.step,
-        "; try a lower optimizer.learning_rate or more optimizer.warmup");
+  check<AgreedError>(std::isfinite(record.loss) || config.train.not_finite == "skip",
+                     "the validation loss is ", number_text(record.loss), " after step ",
+                     record.step, "; try a lower optimizer.learning_rate or more optimizer.warmup");
   report.evaluation(record);
   return record;
 }
 
-}  // namespace
-
-TrainingResult run_training(const Config& config,
-                            Transport& transport,
-                            const TrainingHooks& hooks) {
-  const auto begin = std::chrono::steady_clock::now();
-  transport.set_limit(config.pipeline.start_limit);
-  Report report(config, transport, hooks.console);
-  const auto say = [&](const std::string& text) { report.say(text); };
-  const Prepared run = prepare(config, transport, say);
+// Until all steps are done, or one is asked to stop: that is said in `stopped`.
+TrainingResult train(const Config& config,
+                     const Prepared& run,
+                     Transport& transport,
+                     const TrainingHooks& hooks,
+                     Checkpoints* checkpoints,
+                     Report& report,
+                     std::chrono::steady_clock::time_point begin,
+                     std::string& stopped) {
   Trainer& trainer = *run.trainer;
-  const auto checkpoints = checkpoints_of(config, run, transport, say);
-  report.opening(run);
-
   TrainingResult result;
-  std::string stopped;  // why
   const std::int64_t every = config.evaluate.every;
   // A run that was asked to stop did not stay for it.
   if (trainer.steps_done() > 0 && every > 0 && trainer.steps_done() % every == 0 &&
@@ -142,7 +139,30 @@ TrainingResult run_training(const Config& config,
   }
   if (!result.stopped) result.evaluation = evaluate_now(config, run, hooks, report);
   result.steps_done = trainer.steps_done();
-  require_finite_weights(trainer);
+  return result;
+}
+
+}  // namespace
+
+TrainingResult run_training(const Config& config,
+                            Transport& transport,
+                            const TrainingHooks& hooks) {
+  const auto begin = std::chrono::steady_clock::now();
+  transport.set_limit(config.pipeline.start_limit);
+  Report report(config, transport, hooks.console);
+  const auto say = [&](const std::string& text) { report.say(text); };
+  const Prepared run = prepare(config, transport, say);
+  const auto checkpoints = checkpoints_of(config, run, transport, say);
+  report.opening(run);
+  TrainingResult result;
+  std::string stopped;  // why
+  try {
+    result = train(config, run, transport, hooks, checkpoints.get(), report, begin, stopped);
+  } catch (const AgreedError&) {
+    if (checkpoints) checkpoints->finish(false);
+    throw;
+  }
+  require_finite_weights(*run.trainer);
   if (checkpoints) {
     if (hooks.on_saving) hooks.on_saving();
     checkpoints->finish(false);

@@ -10,6 +10,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/microbatches.h"
+#include "headrace/train/agreement.h"
 #include "headrace/train/stage_times.h"
 
 namespace headrace {
@@ -80,19 +81,21 @@ std::string Trainer::meet_fault(const StepResult& result,
                                 const StepInput& input,
                                 const StepPolicy& policy) {
   std::string fault = cat("step ", done_ + 1, ": the loss is ", number_text(result.loss));
-  check(!asynchronous_, fault, "; try a lower optimizer.learning_rate or more optimizer.warmup");
+  check<AgreedError>(!asynchronous_, fault,
+                     "; try a lower optimizer.learning_rate or more optimizer.warmup");
   fault += cat(" and the gradient norm ", number_text(result.norm),
                result.worst.empty() ? "" : ", first in " + result.worst, ": nothing was updated; ",
                pipeline_.find_fault(input, policy));
   if (loss_scale_.changes() && std::isfinite(result.loss))
     fault += "; in fp16 that is so with any loss scale: train with train.precision = \"bf16\"";
-  check(options_.train.not_finite == "skip", fault,
-        "; try a lower optimizer.learning_rate or more optimizer.warmup, or go on without such "
-        "steps: "
-        "train.not_finite = \"skip\"");
+  check<AgreedError>(
+      options_.train.not_finite == "skip", fault,
+      "; try a lower optimizer.learning_rate or more optimizer.warmup, or go on without such "
+      "steps: "
+      "train.not_finite = \"skip\"");
   ++skipped_;
-  check(skipped_ < options_.train.skip_limit, fault, "; with it ", skipped_,
-        " steps in a row were skipped, and that is train.skip_limit");
+  check<AgreedError>(skipped_ < options_.train.skip_limit, fault, "; with it ", skipped_,
+                     " steps in a row were skipped, and that is train.skip_limit");
   return fault;
 }
 

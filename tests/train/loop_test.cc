@@ -106,6 +106,17 @@ TEST_F(Loop, CheckpointsComeWhenTheyAreDueAndTheOldestGo) {
   EXPECT_LT(steps[1], 40);
 }
 
+// A checkpoint takes longer than a step, and the second step has no finite loss.
+TEST_F(Loop, ARunThatEndsByANumberThatIsNoneCompletesWhatIsBeingSaved) {
+  Config wanted = config("a", 2);
+  wanted.optimizer.kind = "sgd";
+  wanted.optimizer.learning_rate = 1e30;
+  wanted.optimizer.warmup = 0;
+  wanted.checkpoint.every = 1;
+  EXPECT_THAT(error_of<Error>([&] { train(wanted); }), HasSubstr("step 2: the loss is nan"));
+  EXPECT_THAT(verify_checkpoint(checkpoint("a", 1)), IsEmpty());
+}
+
 TEST_F(Loop, NoneIsWrittenWhereNoneIsWanted) {
   Config wanted = config("a");
   wanted.checkpoint.at_end = false;
