@@ -133,10 +133,10 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
     config.pipeline.threads = std::max(1, available_cores() / processes);
   resolve(config);
   // All that can be refused before any process or network starts.
-  if (config.resume != Resume::No && restarts_by_launcher() == 0 && !(place && place->is_restart))
-    require_resumable(config, !place             ? Sight::Whole
-                              : place->rank == 0 ? Sight::Shards
-                                                 : Sight::Nothing);
+  const bool is_one_host = !place || place->local_size == place->size;
+  if (config.resume != Resume::No && restarts_by_launcher() == 0 && is_one_host &&
+      !(place && place->is_restart))
+    require_resumable(config);
   require_trainable(config, /*all_on_this_machine=*/!place);
   return config;
 }
@@ -200,8 +200,10 @@ bool is_started_anew(const Flags& flags, const Rendezvous& place, Transport& tra
   // is taken.
   const bool is_there = flags.elastic && torchrun_may_restart() &&
                         fs::exists(fs::path(flags.run_dir) / "config.toml");
-  const bool mine = transport.restarts() > 0 || place.is_restart || is_there;
-  return all_gather(transport, {mine ? 1.0 : 0.0}, kAgreement)[0][0] > 0;
+  const bool mine = transport.restarts() > 0 || place.is_restart;
+  const auto all = all_gather(transport, {mine ? 1.0 : 0.0, is_there ? 1.0 : 0.0}, kAgreement);
+  return all[0][0] > 0 ||
+         std::ranges::any_of(all, [](const std::vector<double>& of) { return of[1] > 0; });
 }
 
 RunClaim claim_folder(const Flags& flags, bool goes_on) {

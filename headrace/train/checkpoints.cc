@@ -163,8 +163,9 @@ void Checkpoints::fail() {
   newest_ = -1;
   if (work_ != Work::UnderWay) work_ = Work::Nothing;
   std::string text;
-  for (const std::string& error : errors)
-    if (text.empty()) text = error;
+  for (int rank = 0; rank < transport_.size() && text.empty(); ++rank)
+    if (const std::string& error = errors[static_cast<std::size_t>(rank)]; !error.empty())
+      text = error + (spans_hosts(transport_) ? cat(" (host ", transport_.host(rank), ")") : "");
   text = cat("no checkpoint could be written after step ", step_, ": ", text);
   check(!must_ && config_.on_failure != "stop", text);
   if (transport_.rank() == 0) say_("warning: " + text);

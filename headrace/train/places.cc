@@ -7,6 +7,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/resume.h"
@@ -116,7 +117,13 @@ Places agree_on_places(const Config& config, Transport& transport) {
   places.checkpoints.keepers = config.checkpoint.directory.empty()
                                    ? places.run.keepers
                                    : keepers_of(places.checkpoints.folder, transport);
-  if (transport.rank() > 0) places.claim = claim(config, places, transport.rank());
+  try {
+    if (transport.rank() > 0) places.claim = claim(config, places, transport.rank());
+  } catch (const UsageError& error) {
+    throw UsageError(cat("on host ", transport.host(transport.rank()), ": ", error.what()));
+  } catch (const Error& error) {
+    throw Error(cat("on host ", transport.host(transport.rank()), ": ", error.what()));
+  }
   return places;
 }
 

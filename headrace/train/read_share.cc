@@ -6,12 +6,17 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 #include <sstream>
 #include <utility>
 
+#include "headrace/base/file.h"
 #include "headrace/base/text.h"
+#include "headrace/checkpoint/files.h"
 #include "headrace/checkpoint/folder.h"
+#include "headrace/checkpoint/manifest.h"
 #include "headrace/checkpoint/read.h"
+#include "headrace/checkpoint/state.h"
 #include "headrace/runtime/ownership.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/train/agreement.h"
@@ -57,7 +62,8 @@ class ShareReader {
 
   ReadShare read() {
     Names absent;
-    std::string fault = agreed_fault([&] { absent = read_own(); });
+    std::string fault = agree_on_checkpoint();
+    if (fault.empty()) fault = agreed_fault([&] { absent = read_own(); });
     if (fault.empty()) fault = receive(absent);
     return {std::move(share_), std::move(fault)};
   }
@@ -77,6 +83,40 @@ class ShareReader {
     return "";
   }
 
+  // Folders of the same step on several hosts may be of two checkpoints, where a run was ended while it gave them
+  // their names. What is no tensor is heard here, for ranks that see nothing of the checkpoint.
+  std::string agree_on_checkpoint() {
+    std::string
+        mine;  // the checksum of the list of checksums, and the state; empty: nothing is here
+    const std::string fault = agreed_fault([&] {
+      if (!fs::exists(folder_ / kManifestFile)) return;
+      const std::string list = read_file((folder_ / kManifestFile).string());
+      mine = checksum_of(std::as_bytes(std::span(list))) + "\n" +
+             read_file((folder_ / kStateFile).string());
+    });
+    if (!fault.empty()) return fault;
+    const std::vector<std::string> all = all_gather_text(transport_, mine, kCheckpoint);
+    int first = -1;
+    for (int rank = 0; rank < transport_.size(); ++rank) {
+      const std::string& theirs = all[static_cast<std::size_t>(rank)];
+      if (theirs.empty()) continue;
+      if (first < 0) first = rank;
+      if (theirs != all[static_cast<std::size_t>(first)])
+        return cat("rank ", first, host_text(transport_, first), " and rank ", rank,
+                   host_text(transport_, rank), " have another checkpoint of this step each");
+    }
+    if (first < 0) return "no rank sees anything of it";
+    const std::string& known = all[static_cast<std::size_t>(first)];
+    return agreed_fault([&] {
+      const CheckpointState state =
+          parse_state(known.substr(known.find('\n') + 1), (folder_ / kStateFile).string());
+      share_.step = state.step;
+      share_.samples = state.samples;
+      share_.seed = state.seed;
+      share_.numbers = state.numbers;
+    });
+  }
+
   // Returns what it needs and does not see.
   Names read_own() {
     const Names all = parameters_here(folder_, wanted_.all, naming_);
@@ -84,8 +124,7 @@ class ShareReader {
     Names absent = without(wanted_.all, all);
     const Names more = without(wanted_.weights, weights);
     absent.insert(absent.end(), more.begin(), more.end());
-    // A rank that sees nothing of the checkpoint has the numbers of it from rank 0.
-    if (transport_.rank() == 0 || !all.empty()) share_ = read_checkpoint(folder_, all, naming_);
+    if (fs::exists(folder_ / kManifestFile)) share_ = read_checkpoint(folder_, all, naming_);
     if (!weights.empty()) share_.weights.merge(headrace::read_weights(folder_, weights, naming_));
     return absent;
   }
@@ -99,34 +138,12 @@ class ShareReader {
       for (const std::string& name : lines_of(theirs[rank]))
         needed[name].push_back(static_cast<int>(rank));
     if (needed.empty()) return "";
-    share_head();
     std::vector<Delivery> deliveries;
     std::string fault = find_givers(needed, deliveries);
     Snapshot mine;
     if (fault.empty()) fault = agreed_fault([&] { mine = read_for_others(deliveries); });
     if (fault.empty()) deliver(deliveries, mine);
     return fault;
-  }
-
-  // What is no tensor, of rank 0.
-  void share_head() {
-    std::map<std::string, double> numbers = share_.numbers;
-    std::string names;
-    std::vector<double> values = {
-        static_cast<double>(share_.step), static_cast<double>(share_.samples),
-        static_cast<double>(share_.seed >> 32U), static_cast<double>(share_.seed & 0xffffffffU)};
-    for (const auto& [name, number] : numbers) {
-      names += name + "\n";
-      values.push_back(number);
-    }
-    const Names all_names = lines_of(all_gather_text(transport_, names, kCheckpoint)[0]);
-    const std::vector<double> head = all_gather(transport_, values, kCheckpoint)[0];
-    share_.step = static_cast<std::int64_t>(head[0]);
-    share_.samples = static_cast<std::int64_t>(head[1]);
-    share_.seed =
-        (static_cast<std::uint64_t>(head[2]) << 32U) | static_cast<std::uint64_t>(head[3]);
-    share_.numbers.clear();
-    for (std::size_t i = 0; i < all_names.size(); ++i) share_.numbers[all_names[i]] = head[4 + i];
   }
 
   // The fault is that no rank sees one of them.
@@ -160,7 +177,9 @@ class ShareReader {
     const bool is_there = fs::exists(folder_);
     const auto lacking = all_gather_text(transport_, is_there ? mine : "-", kCheckpoint);
     std::set<std::string> nowhere;
-    for (const std::string& file : lines_of(lacking[0])) nowhere.insert(file);
+    for (const std::string& theirs : lacking)
+      if (theirs != "-")
+        for (const std::string& file : lines_of(theirs)) nowhere.insert(file);
     std::vector<std::string> without_any;  // hosts
     for (std::size_t rank = 0; rank < lacking.size(); ++rank) {
       if (lacking[rank] == "-") {

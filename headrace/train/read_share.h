@@ -28,8 +28,8 @@ struct ReadShare {
   std::string fault;  // why it cannot be read, the same on all ranks; "": it was
 };
 
-// Every rank calls it, and rank 0 sees the folder, if not all of its shards. What goes wrong on any rank
-// is a fault on all.
+// Every rank calls it; some may see nothing of the checkpoint. What goes wrong on any rank is a fault on
+// all, and so is that ranks see different checkpoints there.
 ReadShare read_share(const std::filesystem::path& folder,
                      const Wanted& wanted,
                      const Naming& naming,

@@ -117,11 +117,63 @@ std::string fault_of(const FoundCheckpoint& found, bool parts) {
   return fault_of_texts(found.path);
 }
 
+// What it holds must be what the run goes on with.
+void require_fits(const Config& config, const FoundCheckpoint& checkpoint) {
+  const std::string where = checkpoint.path.string();
+  const Config saved =
+      parse_config(read_file((checkpoint.path / kRunConfigFile).string()), where, {});
+  Faults faults;
+  compare_models(saved.model.family, config.model.family, where, faults);
+  const auto same = [&](const char* name, const auto& is, const auto& wanted) {
+    faults.check(is == wanted, name, " is ", wanted, ", and that of ", where, " is ", is);
+  };
+  same("data.tokenizer", saved.data.tokenizer, config.data.tokenizer);
+  same("data.validation", saved.data.validation, config.data.validation);
+  same("train.seed", saved.train.seed, config.train.seed);
+  same("optimizer.kind", saved.optimizer.kind, config.optimizer.kind);
+  faults.check((saved.optimizer.momentum > 0) == (config.optimizer.momentum > 0),
+               "optimizer.momentum is ", config.optimizer.momentum, ", and that of ", where, " is ",
+               saved.optimizer.momentum, ", so that there is no state to go on from");
+  faults.check(config.train.steps == 0 || checkpoint.step < config.train.steps, where,
+               " is of step ", checkpoint.step, ", and train.steps is ", config.train.steps,
+               ": nothing is left to do; give more with --steps");
+  faults.require_none();
+}
+
 std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;
   std::istringstream in(text);
   for (std::string line; std::getline(in, line);) lines.push_back(line);
   return lines;
+}
+
+// Newest first, the same on all ranks. Rank 0 decides which there are (another one might be written or deleted
+// meanwhile), where it does not run on one host of several, of which each may have some.
+std::vector<FoundCheckpoint> agree_on_candidates(
+    const Config& config,
+    Transport& transport,
+    const std::function<void(const std::string&)>& say) {
+  const bool several = spans_hosts(transport);
+  std::string mine;
+  if (transport.rank() == 0 || several) {
+    for (const FoundCheckpoint& found : candidates(config)) {
+      const std::string fault = fault_of(found, several);
+      if (fault.empty())
+        mine += cat(found.step, ' ', found.path.string(), '\n');
+      else if (transport.rank() == 0)
+        say(cat("# passed over: ", found.path.string(), ": ", fault));
+    }
+  }
+  std::vector<FoundCheckpoint> all;
+  for (const std::string& theirs : all_gather_text(transport, mine, kCheckpoint))
+    for (const std::string& line : lines_of(theirs)) {
+      const std::size_t space = line.find(' ');
+      const fs::path path = line.substr(space + 1);
+      if (std::ranges::find(all, path, &FoundCheckpoint::path) == all.end())
+        all.push_back({.path = path, .step = std::stoll(line.substr(0, space))});
+    }
+  std::ranges::stable_sort(all, std::greater(), &FoundCheckpoint::step);
+  return all;
 }
 
 }  // namespace
@@ -164,35 +216,17 @@ void claim_checkpoints(const Config& config, bool overwrite) {
   for (const FoundCheckpoint& checkpoint : found) delete_checkpoint(checkpoint.path);
 }
 
-void require_resumable(const Config& config, Sight sight) {
+void require_resumable(const Config& config) {
   std::optional<FoundCheckpoint> newest;
   std::string why;
   for (const FoundCheckpoint& found : candidates(config)) {
-    const std::string fault = fault_of(found, sight != Sight::Whole);
+    const std::string fault = fault_of(found, false);
     if (fault.empty() && !newest) newest = found;
     if (!newest) why += cat("; ", found.path.string(), ": ", fault);
   }
-  if (!newest && sight == Sight::Nothing) return;
   check_usage(newest.has_value(), "there is no complete checkpoint in ", config.resume_from,
               " to go on from", why);
-  const std::string where = newest->path.string();
-  const Config saved = parse_config(read_file((newest->path / kRunConfigFile).string()), where, {});
-  Faults faults;
-  compare_models(saved.model.family, config.model.family, where, faults);
-  const auto same = [&](const char* name, const auto& is, const auto& wanted) {
-    faults.check(is == wanted, name, " is ", wanted, ", and that of ", where, " is ", is);
-  };
-  same("data.tokenizer", saved.data.tokenizer, config.data.tokenizer);
-  same("data.validation", saved.data.validation, config.data.validation);
-  same("train.seed", saved.train.seed, config.train.seed);
-  same("optimizer.kind", saved.optimizer.kind, config.optimizer.kind);
-  faults.check((saved.optimizer.momentum > 0) == (config.optimizer.momentum > 0),
-               "optimizer.momentum is ", config.optimizer.momentum, ", and that of ", where, " is ",
-               saved.optimizer.momentum, ", so that there is no state to go on from");
-  faults.check(config.train.steps == 0 || newest->step < config.train.steps, where, " is of step ",
-               newest->step, ", and train.steps is ", config.train.steps,
-               ": nothing is left to do; give more with --steps");
-  faults.require_none();
+  require_fits(config, *newest);
 }
 
 void require_same_model(const Config& config) {
@@ -216,28 +250,23 @@ std::optional<Resumed> read_newest(const Config& config,
                                    const Naming& naming,
                                    Transport& transport,
                                    const std::function<void(const std::string&)>& say) {
-  // Rank 0 decides which there are: another one might be written or deleted meanwhile.
-  std::string mine;
-  if (transport.rank() == 0) {
-    for (const FoundCheckpoint& found : candidates(config)) {
-      const std::string fault = fault_of(found, spans_hosts(transport));
-      if (fault.empty())
-        mine += cat(found.path.string(), "\n");
-      else
-        say(cat("# passed over: ", found.path.string(), ": ", fault));
-    }
-  }
+  const std::vector<FoundCheckpoint> all = agree_on_candidates(config, transport, say);
   const Wanted wanted = wanted_by(config, plan, transport.rank());
   std::string all_reasons;
-  for (const std::string& folder : lines_of(all_gather_text(transport, mine, kCheckpoint)[0])) {
+  for (const FoundCheckpoint& found : all) {
+    const std::string folder = found.path.string();
     ReadShare read = read_share(folder, wanted, naming, transport);
-    if (read.fault.empty()) return Resumed{folder, std::move(read.share)};
+    if (read.fault.empty()) {
+      if (spans_hosts(transport) && fs::exists(found.path / kRunConfigFile))
+        require_fits(config, found);
+      return Resumed{folder, std::move(read.share)};
+    }
     all_reasons += cat("; ", folder, ": ", read.fault);
     if (transport.rank() == 0) say(cat("# passed over: ", folder, ": ", read.fault));
   }
   if (all_reasons.empty() && config.resume == Resume::IfThere) return std::nullopt;
-  throw Error(
-      cat("no checkpoint in ", checkpoint_directory(config).string(), " can be read", all_reasons));
+  throw Error(cat("no checkpoint in ", config.resume_from, " can be read", all_reasons,
+                  all.empty() ? ", as none is there that is complete" : ""));
 }
 
 NamedTensors read_initial_weights(const Config& config,

@@ -2,12 +2,11 @@
 //
 //   Config config = resumed_config("runs/one", {"pipeline.ranks=3"});
 //   resolve(config);
-//   require_resumable(config, Sight::Whole);                // before any process starts
+//   require_resumable(config);                              // before any process starts
 //   Resumed from = read_newest(config, plan, naming, transport, say);
 //   trainer.restore(from.snapshot);
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -34,13 +33,10 @@ Config resumed_config(const std::filesystem::path& run, const std::vector<std::s
 // are another run's; unless they are to be overwritten, and then it deletes them.
 void claim_checkpoints(const Config& config, bool overwrite);
 
-// What a process sees of the run's checkpoints: all of them; perhaps not the shards of other hosts; perhaps
-// nothing, as other hosts have them.
-enum class Sight : std::uint8_t { Whole, Shards, Nothing };
-
 // Throws UsageError where the run has no complete checkpoint, has done all its steps, or where what
-// the checkpoint holds cannot be carried over: with the settings and both values.
-void require_resumable(const Config& config, Sight sight);
+// the checkpoint holds cannot be carried over: with the settings and both values. For ranks of one host;
+// of several, each of which may see another share of the checkpoints, read_newest finds it out.
+void require_resumable(const Config& config);
 // Throws UsageError where the folder of model.from holds another model, with the settings and both
 // values.
 void require_same_model(const Config& config);
@@ -56,7 +52,7 @@ struct Resumed {
 
 // The newest checkpoint that all ranks can read, the same on all. `say` is called on rank 0 for each
 // that was passed over, with the reason. None where there is none and need not be; throws Error where
-// none can be read.
+// none can be read, and UsageError where what it holds cannot be carried over.
 std::optional<Resumed> read_newest(const Config& config,
                                    const Plan& plan,
                                    const Naming& naming,

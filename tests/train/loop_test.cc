@@ -60,7 +60,7 @@ class Loop : public testing::Test {
   Config resumed(const std::string& run, const std::vector<std::string>& settings = {}) const {
     Config config = resumed_config(folder_ / run, settings);
     resolve(config);
-    require_resumable(config, Sight::Whole);
+    require_resumable(config);
     return config;
   }
 

@@ -76,6 +76,23 @@ TEST_F(Scattered, EachRankGetsWhatItNeeds) {
   EXPECT_EQ(shares[3].share.numbers, whole.numbers);
 }
 
+TEST_F(Scattered, TheFirstRankMayBeNewToTheRun) {
+  const std::vector<ReadShare> shares =
+      read({folder / "h2/step-00000003", parts[0], parts[1]}, {{.all = all}, {.all = {"up"}}, {}});
+  EXPECT_EQ(shares[0].fault, "");
+  expect_same(shares[0].share, whole);
+}
+
+// As where a run was ended between two hosts' naming of their folders, and then had done the step anew.
+TEST_F(Scattered, TwoCheckpointsOfOneStepAreNotTakenForOne) {
+  Snapshot other = whole;
+  other.first["scale"] += 1;
+  const fs::path anew = write_whole(folder / "other", other, 2);
+  for (const ReadShare& share : read({parts[0], anew}, {{.all = {"scale"}}, {.all = all}}))
+    EXPECT_THAT(share.fault,
+                HasSubstr("rank 0 and rank 1 have another checkpoint of this step each"));
+}
+
 TEST_F(Scattered, WhatLiesNowhereIsNamed) {
   for (const std::vector<fs::path>& folders :
        {std::vector{parts[0], folder / "h2/step-00000003"}, std::vector{parts[0], parts[0]}})
