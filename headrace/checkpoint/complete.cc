@@ -134,13 +134,11 @@ void give_name(const fs::path& partial, const fs::path& folder) {
   fs::rename(partial, folder);
 }
 
-void complete(const fs::path& directory,
-              const fs::path& partial,
-              const fs::path& folder,
-              int ranks,
-              const Naming& naming,
-              const CheckpointTexts& texts,
-              const Elsewhere& elsewhere) {
+void prepare(const fs::path& partial,
+             int ranks,
+             const Naming& naming,
+             const CheckpointTexts& texts,
+             const Elsewhere& elsewhere) {
   Whole whole = gather(partial, ranks, naming, elsewhere);
   Manifest& files = whole.files;
   files.push_back(write_durably(partial / kModelConfigFile, texts.config_json));
@@ -152,29 +150,49 @@ void complete(const fs::path& directory,
   remove_others(partial, files);
   write_durably(partial / kManifestFile, to_json(files));
   sync_folder(partial);
-  give_name(partial, folder);
-  sync_folder(directory);
 }
 
-}  // namespace
-
-fs::path complete_checkpoint(const fs::path& directory,
-                             std::int64_t step,
-                             int ranks,
-                             const Naming& naming,
-                             const CheckpointTexts& texts,
-                             const Elsewhere& elsewhere) {
-  const fs::path folder = checkpoint_folder(directory, step);
+// What goes wrong with a file is an Error that says of which checkpoint.
+template <class Action>
+void attempt(std::int64_t step, const Action& action) {
   std::string why;
   try {
-    complete(directory, partial_folder(directory, step), folder, ranks, naming, texts, elsewhere);
-    return folder;
+    return action();
   } catch (const Error& error) {
     why = error.what();
   } catch (const fs::filesystem_error& error) {
     why = cat("cannot change ", error.path1().string(), ": ", error.code().message());
   }
   throw Error(cat("the checkpoint of step ", step, " could not be completed: ", why));
+}
+
+}  // namespace
+
+void prepare_checkpoint(const fs::path& directory,
+                        std::int64_t step,
+                        int ranks,
+                        const Naming& naming,
+                        const CheckpointTexts& texts,
+                        const Elsewhere& elsewhere) {
+  attempt(step, [&] { prepare(partial_folder(directory, step), ranks, naming, texts, elsewhere); });
+}
+
+fs::path name_checkpoint(const fs::path& directory, std::int64_t step) {
+  const fs::path folder = checkpoint_folder(directory, step);
+  attempt(step, [&] {
+    give_name(partial_folder(directory, step), folder);
+    sync_folder(directory);
+  });
+  return folder;
+}
+
+fs::path complete_checkpoint(const fs::path& directory,
+                             std::int64_t step,
+                             int ranks,
+                             const Naming& naming,
+                             const CheckpointTexts& texts) {
+  prepare_checkpoint(directory, step, ranks, naming, texts);
+  return name_checkpoint(directory, step);
 }
 
 }  // namespace headrace

@@ -30,7 +30,7 @@ class Verifier {
     if (!attempt([&] { manifest_ = read_manifest(folder_); })) return faults_;
     files();
     attempt([&] { state(); });
-    attempt([&] { tensors(); });
+    if (!lacks_files_) attempt([&] { tensors(); });
     return faults_;
   }
 
@@ -50,6 +50,7 @@ class Verifier {
   void files() {
     for (const FileRecord& record : manifest_)
       attempt([&] {
+        lacks_files_ = lacks_files_ || !fs::exists(folder_ / record.name);
         check(fs::exists(folder_ / record.name), path(record.name),
               " is not there; where hosts see no folder together each has the shards of its own "
               "ranks: copy them all into one");
@@ -132,6 +133,7 @@ class Verifier {
   fs::path folder_;
   Manifest manifest_;
   CheckpointState state_;
+  bool lacks_files_ = false;
   std::vector<std::string> faults_;
 };
 

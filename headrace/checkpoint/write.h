@@ -41,14 +41,24 @@ struct CheckpointTexts {
 // What rank has written, as it tells ranks that do not see its folder.
 std::string share_record(const std::filesystem::path& directory, std::int64_t step, int rank);
 
-// Checks that the shares are of one snapshot (step, samples, seed and numbers are the same in all)
+// All but the rename, in a folder of several that do not see one another's shares: each is prepared before any
+// is named, so that a disk that is full leaves no half. `elsewhere`: the records of ranks that write into
+// another folder.
+void prepare_checkpoint(const std::filesystem::path& directory,
+                        std::int64_t step,
+                        int ranks,
+                        const Naming& naming,
+                        const CheckpointTexts& texts,
+                        const std::map<int, std::string>& elsewhere = {});
+std::filesystem::path name_checkpoint(const std::filesystem::path& directory, std::int64_t step);
+
+// Both. Checks that the shares are of one snapshot (step, samples, seed and numbers are the same in all)
 // and hold each parameter of `naming` once. A complete checkpoint of the same step is replaced, in
-// one exchange. Returns its folder. `elsewhere`: the records of ranks that write into another folder.
+// one exchange. Returns its folder.
 std::filesystem::path complete_checkpoint(const std::filesystem::path& directory,
                                           std::int64_t step,
                                           int ranks,
                                           const Naming& naming,
-                                          const CheckpointTexts& texts,
-                                          const std::map<int, std::string>& elsewhere = {});
+                                          const CheckpointTexts& texts);
 
 }  // namespace headrace

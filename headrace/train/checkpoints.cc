@@ -118,6 +118,13 @@ void Checkpoints::hear(std::int64_t step, const std::vector<std::vector<double>>
       complete();
       break;
     case Phase::Completing:
+      if (!place_.is_one()) {
+        phase_ = Phase::Naming;
+        name();
+        break;
+      }
+      [[fallthrough]];
+    case Phase::Naming:
       phase_ = Phase::Pruning;
       if (transport_.rank() == 0)
         say_(cat("checkpoint after step ", step_, ": ",
@@ -135,17 +142,24 @@ bool Checkpoints::keeps_folder() const {
 }
 
 void Checkpoints::complete() {
-  std::map<int, std::string> elsewhere;
-  if (!place_.is_one()) {
-    const std::vector<std::string> records = all_gather_text(transport_, record_, kCheckpoint);
-    for (int rank = 0; rank < transport_.size(); ++rank)
-      if (const auto at = static_cast<std::size_t>(rank); place_.keepers[at] != transport_.rank())
-        elsewhere.emplace(rank, records[at]);
+  if (place_.is_one()) {
+    if (!keeps_folder()) return;
+    return start(
+        [this] { complete_checkpoint(place_.folder, step_, transport_.size(), naming_, texts_); });
   }
+  const std::vector<std::string> records = all_gather_text(transport_, record_, kCheckpoint);
   if (!keeps_folder()) return;
+  std::map<int, std::string> elsewhere;
+  for (int rank = 0; rank < transport_.size(); ++rank)
+    if (const auto at = static_cast<std::size_t>(rank); place_.keepers[at] != transport_.rank())
+      elsewhere.emplace(rank, records[at]);
   start([this, elsewhere = std::move(elsewhere)] {
-    complete_checkpoint(place_.folder, step_, transport_.size(), naming_, texts_, elsewhere);
+    prepare_checkpoint(place_.folder, step_, transport_.size(), naming_, texts_, elsewhere);
   });
+}
+
+void Checkpoints::name() {
+  if (keeps_folder()) start([this] { name_checkpoint(place_.folder, step_); });
 }
 
 void Checkpoints::prune() {

@@ -59,8 +59,9 @@ class Checkpoints {
   void finish(bool must);
 
  private:
-  // Older ones go only when the new one is complete on all hosts.
-  enum class Phase : std::uint8_t { None, Sharing, Completing, Pruning };
+  // Where there are several folders, each gets its name when all are prepared. Older ones go when the new one
+  // has its name everywhere.
+  enum class Phase : std::uint8_t { None, Sharing, Completing, Naming, Pruning };
   enum class Work : std::uint8_t { Nothing, UnderWay, Done, Failed };  // of this rank's thread
 
   bool due_by_step(std::int64_t step) const {
@@ -68,6 +69,7 @@ class Checkpoints {
   }
   bool keeps_folder() const;
   void complete();
+  void name();
   void prune();
   void start(std::function<void()> work);
   void fail();

@@ -32,11 +32,12 @@ class TwoFolders : public testing::Test {
       write_share(directory, share_of(whole, host, 2), small_naming(), host, 2);
       records.push_back(share_record(directory, 3, host));
     }
-    for (int host = 0; host < 2; ++host)
-      parts.push_back(
-          complete_checkpoint(folder / cat("h", host), 3, 2, small_naming(),
-                              {"{\"model_type\": \"small\"}\n", "[model]\n"},
-                              {{1 - host, records[static_cast<std::size_t>(1 - host)]}}));
+    for (int host = 0; host < 2; ++host) {
+      prepare_checkpoint(folder / cat("h", host), 3, 2, small_naming(),
+                         {"{\"model_type\": \"small\"}\n", "[model]\n"},
+                         {{1 - host, records[static_cast<std::size_t>(1 - host)]}});
+      parts.push_back(name_checkpoint(folder / cat("h", host), 3));
+    }
   }
 
   const Folder folder;

@@ -34,10 +34,11 @@ class Scattered : public testing::Test {
       write_share(directory(host), share_of(whole, host, 2), small_naming(), host, 2);
       records.push_back(share_record(directory(host), 3, host));
     }
-    for (int host = 0; host < 2; ++host)
-      parts.push_back(
-          complete_checkpoint(directory(host), 3, 2, small_naming(), {"{}", ""},
-                              {{1 - host, records[static_cast<std::size_t>(1 - host)]}}));
+    for (int host = 0; host < 2; ++host) {
+      prepare_checkpoint(directory(host), 3, 2, small_naming(), {"{}", ""},
+                         {{1 - host, records[static_cast<std::size_t>(1 - host)]}});
+      parts.push_back(name_checkpoint(directory(host), 3));
+    }
   }
 
   fs::path directory(int host) const { return folder / cat("h", host); }
