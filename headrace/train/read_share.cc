@@ -86,8 +86,8 @@ class ShareReader {
   // Folders of the same step on several hosts may be of two checkpoints, where a run was ended while it gave them
   // their names. What is no tensor is heard here, for ranks that see nothing of the checkpoint.
   std::string agree_on_checkpoint() {
-    std::string
-        mine;  // the checksum of the list of checksums, and the state; empty: nothing is here
+    // The checksum of the list of checksums, and the state; empty: nothing is here.
+    std::string mine;
     const std::string fault = agreed_fault([&] {
       if (!fs::exists(folder_ / kManifestFile)) return;
       const std::string list = read_file((folder_ / kManifestFile).string());
