@@ -17,8 +17,11 @@ int microbatch_count(std::int64_t rows, std::int64_t rows_each) {
   return static_cast<int>((rows + rows_each - 1) / rows_each);
 }
 
-Microbatches::Microbatches(Batch batch, std::int64_t rows_each)
-    : batch_(std::move(batch)), rows_each_(rows_each) {}
+Microbatches::Microbatches(Batch batch, std::int64_t rows_each, torch::Device device)
+    : batch_(std::move(batch)),
+      on_device_{batch_.inputs.to(device, /*non_blocking=*/true),
+                 batch_.targets.to(device, /*non_blocking=*/true)},
+      rows_each_(rows_each) {}
 
 int Microbatches::count() const {
   return microbatch_count(batch_.inputs.size(0), rows_each_);
@@ -30,7 +33,7 @@ std::int64_t Microbatches::valid() const {
 
 std::int64_t Microbatches::valid(const std::vector<int>& some) const {
   std::int64_t count = 0;
-  for (const int m : some) count += valid_in(targets(m));
+  for (const int m : some) count += valid_in(part(batch_.targets, m));
   return count;
 }
 

@@ -1,7 +1,7 @@
 // A batch cut into microbatches of at most so many rows, the last of which may have fewer. Said here
 // alone, for training and evaluation.
 //
-//   const Microbatches cut(batch, 4);
+//   const Microbatches cut(batch, 4, device);
 //   for (int m = 0; m < cut.count(); ++m) train(cut.inputs(m), cut.targets(m));
 #pragma once
 
@@ -17,11 +17,14 @@ int microbatch_count(std::int64_t rows, std::int64_t rows_each);
 
 class Microbatches {
  public:
-  Microbatches(Batch batch, std::int64_t rows_each);
+  // `batch` is on the host, where it is counted, and comes to the device whole: one copy for its inputs, one for
+  // its targets.
+  Microbatches(Batch batch, std::int64_t rows_each, torch::Device device = torch::kCPU);
 
   int count() const;
-  torch::Tensor inputs(int m) const { return part(batch_.inputs, m); }
-  torch::Tensor targets(int m) const { return part(batch_.targets, m); }
+  // On the device.
+  torch::Tensor inputs(int m) const { return part(on_device_.inputs, m); }
+  torch::Tensor targets(int m) const { return part(on_device_.targets, m); }
   std::int64_t tokens() const { return batch_.inputs.numel(); }
   // Targets that there is something to predict for: of all microbatches, and of some.
   std::int64_t valid() const;
@@ -31,6 +34,7 @@ class Microbatches {
   torch::Tensor part(const torch::Tensor& all, int m) const;
 
   Batch batch_;
+  Batch on_device_;
   std::int64_t rows_each_;
 };
 

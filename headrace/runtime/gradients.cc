@@ -5,6 +5,8 @@
 #include <functional>
 #include <utility>
 
+#include "headrace/tensor/to_host.h"
+
 namespace headrace {
 
 Gradients::Gradients(Transport& transport,
@@ -169,12 +171,9 @@ std::vector<double> Gradients::squared_norms() const {
   for (std::size_t i = 0; i < weights_.size(); ++i)
     if (ownership_.parameters[weights_.order(i)].home == transport_.rank())
       counted.push_back(sums_[i]);
-  std::vector<double> squares;
-  if (counted.empty()) return squares;
-  for (const torch::Tensor& norm : torch::_foreach_norm(counted)) {
-    const double value = norm.item<double>();
-    squares.push_back(value * value);
-  }
+  if (counted.empty()) return {};
+  std::vector<double> squares = to_host(torch::_foreach_norm(counted));
+  for (double& value : squares) value *= value;
   return squares;
 }
 

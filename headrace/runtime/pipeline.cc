@@ -18,6 +18,7 @@
 #include "headrace/runtime/update_plan.h"
 #include "headrace/schedule/versions.h"
 #include "headrace/tensor/exception_text.h"
+#include "headrace/tensor/to_host.h"
 #include "headrace/transport/all_gather.h"
 
 namespace headrace {
@@ -43,9 +44,12 @@ class LossEnds : public Ends {
   // Of the last stage's microbatches on this rank. Read once all are done, so that no device is
   // waited for in between.
   std::map<int, double> losses() const {
+    Tensors all;
+    for (const auto& [microbatch, outputs] : outputs_) all.push_back(outputs[0]);
+    const std::vector<double> numbers = to_host(all);
     std::map<int, double> losses;
-    for (const auto& [microbatch, outputs] : outputs_)
-      losses.emplace(microbatch, outputs[0].item<double>());
+    auto number = numbers.begin();
+    for (const auto& [microbatch, outputs] : outputs_) losses.emplace(microbatch, *number++);
     return losses;
   }
   const std::map<int, Tensors>& outputs() const { return outputs_; }
@@ -297,10 +301,15 @@ Evaluation Pipeline::evaluate(const StepInput& input) {
   executor_->run(schedule(input.microbatches, Pass::Evaluate), options_of(input, Pass::Evaluate),
                  ends);
   const std::size_t numbers = 1 + metrics().size();
+  Tensors all;
+  for (const auto& [microbatch, outputs] : ends.outputs())
+    all.insert(all.end(), outputs.begin(), outputs.begin() + static_cast<std::ptrdiff_t>(numbers));
+  const std::vector<double> on_host = to_host(all);
   std::vector<double> mine;
+  auto number = on_host.begin();
   for (const auto& [microbatch, outputs] : ends.outputs()) {
     mine.push_back(microbatch);
-    for (std::size_t i = 0; i < numbers; ++i) mine.push_back(outputs.at(i).item<double>());
+    for (std::size_t i = 0; i < numbers; ++i) mine.push_back(*number++);
   }
   std::map<int, double> loss_of;
   Evaluation evaluation{0, std::vector<double>(metrics().size())};

@@ -104,6 +104,7 @@ class Pipeline {
   ToUpdate to_update(int stage) const;
 
   const Plan& plan() const { return plan_; }
+  torch::Device device() const { return options_.device; }
   const Ownership& ownership() const { return ownership_; }
   Weights& weights() { return *weights_; }
   Gradients& gradients() { return *gradients_; }

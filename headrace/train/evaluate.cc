@@ -16,7 +16,7 @@ EvaluationRecord evaluate(Pipeline& pipeline,
                           std::int64_t rows,
                           std::int64_t step,
                           const std::function<void(const Action&)>& before_action) {
-  const Microbatches cut(batch, rows);
+  const Microbatches cut(batch, rows, pipeline.device());
   const Evaluation sums = pipeline.evaluate({.step = step,
                                              .microbatches = cut.count(),
                                              .inputs = [&](int m) { return cut.inputs(m); },

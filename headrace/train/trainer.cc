@@ -100,7 +100,7 @@ std::string Trainer::meet_fault(const StepResult& result,
 }
 
 TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
-  const Microbatches cut(batch, options_.train.microbatch);
+  const Microbatches cut(batch, options_.train.microbatch, options_.device);
   const auto normaliser = [](std::int64_t tokens) {
     return tokens > 0 ? 1.0 / static_cast<double>(tokens) : 0;
   };

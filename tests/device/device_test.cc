@@ -1,0 +1,145 @@
+// Training on a device that the host cannot look into is training on the CPU.
+#include <csignal>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "headrace/base/keyed.h"
+#include "headrace/model/gpt.h"
+#include "headrace/train/trainer.h"
+#include "headrace/transport/all_gather.h"
+#include "headrace/transport/local.h"
+#include "tests/device/test_device.h"
+
+namespace headrace {
+namespace {
+
+constexpr std::int64_t kRows = 4, kContext = 8, kVocabulary = 41;
+constexpr int kSteps = 3;
+
+struct Case {
+  std::string name;
+  std::string schedule = "1f1b";
+  int ranks = 1;
+  std::vector<int> replicas = {1};
+  bool sharded = false;
+  bool tied = true;
+  double dropout = 0;
+  std::string precision = "fp32";
+  std::string optimizer = "adamw";
+  bool recompute = false;
+};
+
+Batch batch_of(std::int64_t step) {
+  auto generator = at::detail::createCPUGenerator(keyed(9, step));
+  Batch batch;
+  batch.inputs = torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);
+  batch.targets = torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);
+  batch.targets[0].slice(0, 0, 5).fill_(-100);
+  return batch;
+}
+
+struct Outcome {
+  std::vector<double> losses, norms;
+  NamedTensors weights;
+  std::int64_t waits = 0;  // of the host, in all steps and ranks
+};
+
+Outcome run(const Case& c, torch::Device device) {
+  torch::set_num_threads(1);
+  const GptConfig model{.layers = 2, .width = 16, .heads = 2, .context = kContext, .vocabulary = kVocabulary,
+                        .tied = c.tied, .dropout = c.dropout};
+  const Plan plan = make_plan(gpt_layers(model),
+                              {.schedule = c.schedule, .ranks = c.ranks, .replicas = c.replicas,
+                               .recompute = c.recompute ? Recompute::All : Recompute::None});
+  TrainConfig train;
+  train.batch = train.microbatches = kRows;
+  train.microbatch = 1;
+  train.precision = c.precision;
+  Outcome outcome;
+  std::mutex mutex;
+  std::int64_t before = 0;
+  run_ranks(plan.placement.ranks, [&](Transport& transport) {
+    Trainer trainer({.train = train, .optimizer = {.kind = c.optimizer, .warmup = 2, .clip = 0.5},
+                     .shard_optimizer = c.sharded, .device = device, .steps = kSteps},
+                    gpt(model), plan, transport);
+    const auto meet = [&] { all_gather(transport, {}, -1); };
+    meet();
+    if (transport.rank() == 0) before = host_waits();
+    meet();
+    for (int i = 0; i < kSteps; ++i) {
+      const TrainerStep step = trainer.step(batch_of(i), {});
+      if (transport.rank() != 0) continue;
+      outcome.losses.push_back(step.record.loss);
+      outcome.norms.push_back(step.record.norm);
+    }
+    meet();
+    if (transport.rank() == 0) outcome.waits = host_waits() - before;
+    meet();
+    const std::lock_guard lock(mutex);
+    for (const auto& [name, value] : trainer.snapshot().weights) outcome.weights[name] = value.cpu();
+  });
+  return outcome;
+}
+
+// What the other tests rest on.
+TEST(TestDevice, IsClosedToTheHostAndCountsItsWaits) {
+  const torch::Tensor numbers = torch::ones({4}, test_device());
+  EXPECT_EXIT(std::exit(static_cast<int>(*numbers.const_data_ptr<float>())),
+              testing::KilledBySignal(SIGSEGV), "");
+  EXPECT_THROW(numbers + torch::ones({4}), c10::Error);
+  const std::int64_t before = host_waits();
+  EXPECT_EQ((2 * numbers).sum().item<float>(), 8);
+  EXPECT_TRUE(torch::equal(numbers.cpu(), torch::ones({4})));
+  EXPECT_EQ(host_waits() - before, 2);
+}
+
+class OnADevice : public testing::TestWithParam<Case> {};
+
+TEST_P(OnADevice, IsAsInOneProcess) {
+  // Replicas add up in another order than one rank does.
+  Case one{.name = "one", .replicas = GetParam().replicas};
+  one.tied = GetParam().tied;
+  one.dropout = GetParam().dropout;
+  one.precision = GetParam().precision;
+  one.optimizer = GetParam().optimizer;
+  const Outcome expected = run(one, test_device());
+  const Outcome actual = run(GetParam(), test_device());
+  EXPECT_EQ(actual.losses, expected.losses);
+  EXPECT_EQ(actual.norms, expected.norms);
+  ASSERT_EQ(actual.weights.size(), expected.weights.size());
+  for (const auto& [name, value] : expected.weights)
+    EXPECT_TRUE(torch::equal(actual.weights.at(name), value)) << name;
+  // A rank waits for its gradients' norms, and one with the last stage for its losses: however many microbatches
+  // and parameters there are.
+  const int replicas = GetParam().replicas.front();
+  EXPECT_EQ(actual.waits, kSteps * (GetParam().ranks + 1) * replicas);
+}
+
+// Its kernels are the CPU's, on tensors that are laid out in another way.
+TEST_P(OnADevice, IsNearlyAsOnTheCpu) {
+  const Outcome expected = run(GetParam(), torch::kCPU);
+  const Outcome actual = run(GetParam(), test_device());
+  for (std::size_t i = 0; i < expected.losses.size(); ++i) {
+    EXPECT_NEAR(actual.losses[i], expected.losses[i], 1e-5);
+    EXPECT_NEAR(actual.norms[i], expected.norms[i], 1e-4);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, OnADevice,
+                         testing::Values(Case{.name = "one"}, Case{.name = "two", .ranks = 2},
+                                         Case{.name = "zb", .schedule = "zb-h1", .ranks = 2, .dropout = 0.1},
+                                         Case{.name = "replicas", .ranks = 2, .replicas = {2}, .sharded = true},
+                                         Case{.name = "recompute", .ranks = 2, .recompute = true},
+                                         Case{.name = "untied", .ranks = 2, .tied = false, .dropout = 0.1},
+                                         Case{.name = "interleaved", .schedule = "interleaved", .ranks = 2, .optimizer = "sgd"},
+                                         Case{.name = "bf16", .ranks = 2, .precision = "bf16"},
+                                         Case{.name = "fp16", .ranks = 2, .precision = "fp16"}),
+                         [](const auto& each) { return each.param.name; });
+
+}  // namespace
+}  // namespace headrace
