@@ -51,11 +51,18 @@ struct Outcome {
 
 Outcome run(const Case& c, torch::Device device) {
   torch::set_num_threads(1);
-  const GptConfig model{.layers = 2, .width = 16, .heads = 2, .context = kContext, .vocabulary = kVocabulary,
-                        .tied = c.tied, .dropout = c.dropout};
-  const Plan plan = make_plan(gpt_layers(model),
-                              {.schedule = c.schedule, .ranks = c.ranks, .replicas = c.replicas,
-                               .recompute = c.recompute ? Recompute::All : Recompute::None});
+  const GptConfig model{.layers = 2,
+                        .width = 16,
+                        .heads = 2,
+                        .context = kContext,
+                        .vocabulary = kVocabulary,
+                        .tied = c.tied,
+                        .dropout = c.dropout};
+  const Plan plan =
+      make_plan(gpt_layers(model), {.schedule = c.schedule,
+                                    .ranks = c.ranks,
+                                    .replicas = c.replicas,
+                                    .recompute = c.recompute ? Recompute::All : Recompute::None});
   TrainConfig train;
   train.batch = train.microbatches = kRows;
   train.microbatch = 1;
@@ -64,8 +71,11 @@ Outcome run(const Case& c, torch::Device device) {
   std::mutex mutex;
   std::int64_t before = 0;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Trainer trainer({.train = train, .optimizer = {.kind = c.optimizer, .warmup = 2, .clip = 0.5},
-                     .shard_optimizer = c.sharded, .device = device, .steps = kSteps},
+    Trainer trainer({.train = train,
+                     .optimizer = {.kind = c.optimizer, .warmup = 2, .clip = 0.5},
+                     .shard_optimizer = c.sharded,
+                     .device = device,
+                     .steps = kSteps},
                     gpt(model), plan, transport);
     const auto meet = [&] { all_gather(transport, {}, -1); };
     meet();
@@ -81,7 +91,8 @@ Outcome run(const Case& c, torch::Device device) {
     if (transport.rank() == 0) outcome.waits = host_waits() - before;
     meet();
     const std::lock_guard lock(mutex);
-    for (const auto& [name, value] : trainer.snapshot().weights) outcome.weights[name] = value.cpu();
+    for (const auto& [name, value] : trainer.snapshot().weights)
+      outcome.weights[name] = value.cpu();
   });
   return outcome;
 }
@@ -130,16 +141,20 @@ TEST_P(OnADevice, IsNearlyAsOnTheCpu) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, OnADevice,
-                         testing::Values(Case{.name = "one"}, Case{.name = "two", .ranks = 2},
-                                         Case{.name = "zb", .schedule = "zb-h1", .ranks = 2, .dropout = 0.1},
-                                         Case{.name = "replicas", .ranks = 2, .replicas = {2}, .sharded = true},
-                                         Case{.name = "recompute", .ranks = 2, .recompute = true},
-                                         Case{.name = "untied", .ranks = 2, .tied = false, .dropout = 0.1},
-                                         Case{.name = "interleaved", .schedule = "interleaved", .ranks = 2, .optimizer = "sgd"},
-                                         Case{.name = "bf16", .ranks = 2, .precision = "bf16"},
-                                         Case{.name = "fp16", .ranks = 2, .precision = "fp16"}),
-                         [](const auto& each) { return each.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Cases,
+    OnADevice,
+    testing::Values(
+        Case{.name = "one"},
+        Case{.name = "two", .ranks = 2},
+        Case{.name = "zb", .schedule = "zb-h1", .ranks = 2, .dropout = 0.1},
+        Case{.name = "replicas", .ranks = 2, .replicas = {2}, .sharded = true},
+        Case{.name = "recompute", .ranks = 2, .recompute = true},
+        Case{.name = "untied", .ranks = 2, .tied = false, .dropout = 0.1},
+        Case{.name = "interleaved", .schedule = "interleaved", .ranks = 2, .optimizer = "sgd"},
+        Case{.name = "bf16", .ranks = 2, .precision = "bf16"},
+        Case{.name = "fp16", .ranks = 2, .precision = "fp16"}),
+    [](const auto& each) { return each.param.name; });
 
 }  // namespace
 }  // namespace headrace
