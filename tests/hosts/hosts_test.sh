@@ -214,6 +214,12 @@ SH
     grep -q "^exit 1" "$work/h1.log" && grep -q "^exit 1" "$work/h2.log" || fail "other exit codes"
     sed -i 's/^start_limit = .*/start_limit = 60/' "$work/run.toml"
     GLOO_SOCKET_IFNAME=eth0 start_ranks --run-dir "$work/run" --overwrite
+    # The store listens on the network that was chosen and on no other.
+    if command -v ss >/dev/null; then
+      listens() { ip netns exec "${prefix}h1" ss -Hltn "sport = :29511" | tee "$work/ss.log" | grep -q .; }
+      within 60 listens || fail "nothing listens"
+      grep -q "$net.1:29511" "$work/ss.log" && ! grep -q '[*]:29511\|0.0.0.0:29511' "$work/ss.log" || fail "the store listens on other networks"
+    fi
     wait
     same_as_one_machine "$work/run"
     ;;

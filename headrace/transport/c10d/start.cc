@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -89,6 +90,11 @@ double answer_limit(const Rendezvous& place, double limit) {
   return place.launcher == "headrace" ? limit : std::min(limit, kAnswer);
 }
 
+std::string port_in_use(const Rendezvous& place) {
+  return cat("cannot listen on ", where(place),
+             ": another process uses the port; set MASTER_PORT to a free one");
+}
+
 c10::intrusive_ptr<c10d::Store> connect(const Rendezvous& place, double limit) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<std::uint16_t>(place.port);
@@ -103,8 +109,7 @@ c10::intrusive_ptr<c10d::Store> connect(const Rendezvous& place, double limit) {
     return c10::make_intrusive<c10d::PrefixStore>("headrace", store);
   } catch (const std::exception& error) {
     const std::string why = brief(error);
-    check(why.find("EADDRINUSE") == std::string::npos, "cannot listen on ", where(place),
-          ": another process uses the port; set MASTER_PORT to a free one");
+    check(why.find("EADDRINUSE") == std::string::npos, port_in_use(place));
     check(!options.isServer, "rank 0 cannot serve the run's store at ", where(place),
           " (MASTER_ADDR, MASTER_PORT): ", why);
     throw Error(cat(unreachable(place, limit), " (", why, ")"));
@@ -158,6 +163,38 @@ bool is_loopback(const std::string& address) {
   return address.starts_with("127.") || address == "::1";
 }
 
+// A socket that listens at the run's port of this address alone; -1: the address is not one of this host's.
+int listen_on(const std::string& address, const Rendezvous& place) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(address.c_str(), std::to_string(place.port).c_str(), &hints, &found) != 0)
+    return -1;
+  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  const bool listens =
+      ::bind(fd, found->ai_addr, found->ai_addrlen) == 0 && ::listen(fd, SOMAXCONN) == 0;
+  const int why = errno;
+  freeaddrinfo(found);
+  if (listens) return fd;
+  close(fd);
+  check(why != EADDRINUSE, port_in_use(place));
+  return -1;
+}
+
+// Where rank 0's store listens: on the interface that GLOO_SOCKET_IFNAME has chosen, if MASTER_ADDR is there, or
+// on loopback, if MASTER_ADDR is that. Else (-1) on all, as others may know this host by another address.
+int listen_for_store(const Rendezvous& place, const std::vector<Interface>& interfaces) {
+  if (is_loopback(place.address)) return listen_on(place.address, place);
+  if (interfaces.empty()) return -1;
+  const std::string own = local_address(place);
+  for (const Interface& each : interfaces)
+    if (each.address == own) return listen_on(own, place);
+  return -1;
+}
+
 std::string missing(const Rendezvous& place, int rank) {
   return cat("rank ", rank, " of ", place.size, " has not joined rank ", place.rank, " at ",
              where(place));
@@ -193,42 +230,40 @@ std::vector<std::string> exchange(const Rendezvous& place,
                                   double limit,
                                   double set_limit) {
   const auto texts = std::make_shared<std::vector<std::string>>();
-  const auto end = Clock::now() + milliseconds(limit);
   const auto key_of = [name](int rank) { return cat(name, "/", rank); };
   // Many ranks ask less often each.
   const auto pause = Milliseconds(10 + place.size / 4);
-  // Until it is there; at the end of the limit the first rank that has not come is at fault.
-  const auto await = [=](c10d::Store& store, const std::string& key) {
-    while (!store.check({key})) {
-      if (Clock::now() > end) {
-        int rank = 0;
-        while (rank < place.size && store.check({key_of(rank)})) ++rank;
-        rank %= place.size;  // all have: it is rank 0 that does not say so
-        throw Error(cat(missing(place, rank), " within ", fixed_text(set_limit, 1),
-                        " s; is it running, and with the same MASTER_ADDR and MASTER_PORT?"));
-      }
-      std::this_thread::sleep_for(pause);
-    }
-    return store.get_to_str(key);
-  };
   store_thread.must(
       [=](c10d::Store& store) {
-        int rank = 0;
+        const auto begin = Clock::now(), end = begin + milliseconds(limit);
+        int absent = 0;  // the first rank that has not come
+        bool has_looked = false;
+        // Until it is there. Who is late is looked for when the wait is long: it takes a question for each rank.
+        const auto await = [&](const std::string& key) {
+          for (auto now = begin; !store.check({key}); now = Clock::now()) {
+            has_looked = has_looked || now > begin + (end - begin) / 4;
+            while (has_looked && absent < place.size && store.check({key_of(absent)})) ++absent;
+            check(now < end, missing(place, absent % place.size), " within ",
+                  fixed_text(set_limit, 1),
+                  " s; is it running, and with the same MASTER_ADDR and MASTER_PORT?");
+            std::this_thread::sleep_for(pause);
+          }
+          return store.get_to_str(key);
+        };
         try {
           store.set(key_of(place.rank), own);
           const std::string all = cat(name, "/all");
           if (place.rank > 0) {
-            *texts = unpack(await(store, all));
+            *texts = unpack(await(all));
             return;
           }
-          for (; rank < place.size; ++rank) texts->push_back(await(store, key_of(rank)));
+          for (int rank = 0; rank < place.size; ++rank) texts->push_back(await(key_of(rank)));
           store.set(all, pack(*texts));
         } catch (const c10::Error&) {
-          throw Error(place.rank > 0
-                          ? cat("not all ranks have joined rank 0 at ", where(place),
-                                " (MASTER_ADDR, MASTER_PORT) before the run's store closed; its "
-                                "server, rank 0, has given up")
-                          : cat(missing(place, rank), ", and the run's store is closed"));
+          throw Error(cat(has_looked ? missing(place, absent % place.size)
+                                     : cat("not all ranks have joined rank 0 at ", where(place)),
+                          " (MASTER_ADDR, MASTER_PORT) before the run's store closed; its server, "
+                          "rank 0, has given up"));
         }
       },
       limit + kStoreLimit, silent_store(place));
@@ -299,7 +334,8 @@ std::vector<bool> share_memory(const Rendezvous& place,
 
 }  // namespace
 
-Started start_c10d(const Rendezvous& place, double limit, torch::Device device) {
+Started start_c10d(const Rendezvous& as_told, double limit, torch::Device device) {
+  Rendezvous place = as_told;
   silence_c10d();
   ignore_broken_pipes();
   const std::vector<Interface> interfaces = chosen_interfaces();
@@ -310,6 +346,8 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
   Started started;
   started.store_thread = std::make_unique<StoreThread>();
   double answer = limit + 1;
+  if (place.rank == 0 && !place.store_is_served && place.listen_fd < 0)
+    place.listen_fd = listen_for_store(place, interfaces);
   if (place.rank > 0 || place.store_is_served) {
     await_listener(place, limit);
     answer = answer_limit(place, rest());
