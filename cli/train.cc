@@ -261,7 +261,7 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     const TrainingResult result = run_training(config, *transport, hooks);
     page.note_phase(place.rank, Phase::Ending);
     transport.reset();
-    return result.stopped ? kStoppedExit : 0;
+    return result.stopped.empty() ? 0 : kStoppedExit;
   } catch (const UsageError& error) {
     end_failed(std::move(transport), error, place.rank, 2);
   } catch (const std::exception& error) {

@@ -1,6 +1,7 @@
 // Writing checkpoints while a run goes on: each rank's share in a thread of its own, completed once all
-// shares are on disk by the keeper of each folder that they lie in (places.h). Ranks tell one another how far they are with the end of each step, so
-// that training waits for a copy of the share and for nothing else.
+// shares are on disk by the keeper of each folder that they lie in (places.h). Ranks tell one another how
+// far they are with the end of each step, so that training waits for a copy of the share and for nothing
+// else.
 //
 //   if (checkpoints.due(step)) checkpoints.begin(trainer.snapshot());
 //   TrainerStep done = trainer.step(batch, {.tell = checkpoints.tell()});

@@ -82,15 +82,14 @@ std::optional<EvaluationRecord> evaluate_now(const Config& config,
   return record;
 }
 
-// Until all steps are done, or one is asked to stop: that is said in `stopped`.
+// Until all steps are done, or one is asked to stop.
 TrainingResult train(const Config& config,
                      const Prepared& run,
                      Transport& transport,
                      const TrainingHooks& hooks,
                      Checkpoints* checkpoints,
                      Report& report,
-                     std::chrono::steady_clock::time_point begin,
-                     std::string& stopped) {
+                     std::chrono::steady_clock::time_point begin) {
   Trainer& trainer = *run.trainer;
   TrainingResult result;
   const std::int64_t every = config.evaluate.every;
@@ -101,7 +100,7 @@ TrainingResult train(const Config& config,
   std::int64_t verified = 0;  // the last step after which copies were compared
   bool first = true;
   double longest = 0;  // step, in seconds
-  while (trainer.steps_done() < run.samples->steps() && !result.stopped) {
+  while (trainer.steps_done() < run.samples->steps() && result.stopped.empty()) {
     const auto start = std::chrono::steady_clock::now();
     if (hooks.on_step) hooks.on_step(trainer.steps_done() + 1);
     const bool asked = hooks.stop_requested && hooks.stop_requested();
@@ -122,9 +121,8 @@ TrainingResult train(const Config& config,
       told.erase(told.begin());
     }
     const std::int64_t done = trainer.steps_done();
-    if (wish == kAsked) stopped = "as asked";
-    if (wish == kLate && done < run.samples->steps()) stopped = "at train.time_limit";
-    result.stopped = !stopped.empty();
+    if (wish == kAsked) result.stopped = "as asked";
+    if (wish == kLate && done < run.samples->steps()) result.stopped = "at train.time_limit";
     if (checkpoints) checkpoints->hear(done, step.told);
     if (const std::int64_t by = config.train.verify_every; by > 0 && done % by == 0) {
       require_equal_copies(trainer, transport, verified);
@@ -132,12 +130,12 @@ TrainingResult train(const Config& config,
     }
     if (first) transport.set_limit(config.pipeline.step_limit);
     first = false;
-    const bool more = done < run.samples->steps() && !result.stopped;
+    const bool more = done < run.samples->steps() && result.stopped.empty();
     if (more && every > 0 && done % every == 0)
       result.evaluation = evaluate_now(config, run, hooks, report);
     if (more && checkpoints && checkpoints->due(done)) checkpoints->begin(snapshot_of(run));
   }
-  if (!result.stopped) result.evaluation = evaluate_now(config, run, hooks, report);
+  if (result.stopped.empty()) result.evaluation = evaluate_now(config, run, hooks, report);
   result.steps_done = trainer.steps_done();
   return result;
 }
@@ -155,9 +153,8 @@ TrainingResult run_training(const Config& config,
   const auto checkpoints = checkpoints_of(config, run, transport, say);
   report.opening(run);
   TrainingResult result;
-  std::string stopped;  // why
   try {
-    result = train(config, run, transport, hooks, checkpoints.get(), report, begin, stopped);
+    result = train(config, run, transport, hooks, checkpoints.get(), report, begin);
   } catch (const AgreedError&) {
     if (checkpoints) checkpoints->finish(false);
     throw;
@@ -172,7 +169,7 @@ TrainingResult run_training(const Config& config,
       checkpoints->finish(true);
     }
   }
-  report.closing(run, stopped);
+  report.closing(run, result.stopped);
   return result;
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 
 #include "headrace/schedule/action.h"
 #include "headrace/train/config/config.h"
@@ -32,7 +33,7 @@ struct TrainingHooks {
 struct TrainingResult {
   std::int64_t steps_done = 0;
   std::optional<EvaluationRecord> evaluation;  // the last
-  bool stopped = false;                        // asked to end before the last step
+  std::string stopped;  // why it has ended before its last step: "as asked"; empty: it has not
 };
 
 TrainingResult run_training(const Config& config, Transport& transport, const TrainingHooks& hooks);

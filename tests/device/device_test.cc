@@ -8,12 +8,12 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/base/keyed.h"
 #include "headrace/model/gpt.h"
 #include "headrace/train/trainer.h"
 #include "headrace/transport/all_gather.h"
 #include "headrace/transport/local.h"
 #include "tests/device/test_device.h"
+#include "tests/train/random_batch.h"
 
 namespace headrace {
 namespace {
@@ -33,15 +33,6 @@ struct Case {
   std::string optimizer = "adamw";
   bool recompute = false;
 };
-
-Batch batch_of(std::int64_t step) {
-  auto generator = at::detail::createCPUGenerator(keyed(9, step));
-  Batch batch;
-  batch.inputs = torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);
-  batch.targets = torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);
-  batch.targets[0].slice(0, 0, 5).fill_(-100);
-  return batch;
-}
 
 struct Outcome {
   std::vector<double> losses, norms;
@@ -82,7 +73,7 @@ Outcome run(const Case& c, torch::Device device) {
     if (transport.rank() == 0) before = host_waits();
     meet();
     for (int i = 0; i < kSteps; ++i) {
-      const TrainerStep step = trainer.step(batch_of(i), {});
+      const TrainerStep step = trainer.step(random_batch(i, kRows, kContext, kVocabulary), {});
       if (transport.rank() != 0) continue;
       outcome.losses.push_back(step.record.loss);
       outcome.norms.push_back(step.record.norm);

@@ -10,10 +10,10 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/base/keyed.h"
 #include "headrace/model/gpt.h"
 #include "headrace/train/trainer.h"
 #include "headrace/transport/local.h"
+#include "tests/train/random_batch.h"
 
 namespace headrace {
 namespace {
@@ -60,15 +60,6 @@ TrainConfig config_of(const Training& training) {
   return config;
 }
 
-Batch batch_of(std::int64_t step) {
-  auto generator = at::detail::createCPUGenerator(keyed(9, step));
-  Batch batch;
-  batch.inputs = torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);
-  batch.targets = torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);
-  batch.targets[0].slice(0, 0, 5).fill_(-100);
-  return batch;
-}
-
 // What a run of some steps gives, and what it leaves.
 struct Outcome {
   std::vector<double> losses, norms;
@@ -102,7 +93,8 @@ Outcome run(const Training& training,
                     gpt(model), plan, transport);
     if (from) trainer.restore(*from);
     for (int i = 0; i < steps; ++i) {
-      const TrainerStep step = trainer.step(batch_of(trainer.steps_done()), {});
+      const TrainerStep step =
+          trainer.step(random_batch(trainer.steps_done(), kRows, kContext, kVocabulary), {});
       if (transport.rank() != 0) continue;
       outcome.losses.push_back(step.record.loss);
       outcome.norms.push_back(step.record.norm);
@@ -250,14 +242,14 @@ TEST(Snapshot, IsOfItsMoment) {
   const Plan plan = make_plan(gpt_layers(model), {});
   run_ranks(1, [&](Transport& transport) {
     Trainer trainer({.train = config_of({}), .steps = 9}, gpt(model), plan, transport);
-    trainer.step(batch_of(0), {});
+    trainer.step(random_batch(0, kRows, kContext, kVocabulary), {});
     const Snapshot once = trainer.snapshot();
     const double sum = once.first.at("head.norm.weight").sum().item<double>();
-    const double loss = trainer.step(batch_of(1), {}).record.loss;
+    const double loss = trainer.step(random_batch(1, kRows, kContext, kVocabulary), {}).record.loss;
     EXPECT_EQ(once.first.at("head.norm.weight").sum().item<double>(), sum);
     // Given back in the midst of a run, where casts of the old weights might be kept.
     trainer.restore(once);
-    EXPECT_EQ(trainer.step(batch_of(1), {}).record.loss, loss);
+    EXPECT_EQ(trainer.step(random_batch(1, kRows, kContext, kVocabulary), {}).record.loss, loss);
   });
 }
 
