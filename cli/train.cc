@@ -33,6 +33,7 @@
 #include "headrace/tensor/memory.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/config/config.h"
+#include "headrace/train/devices.h"
 #include "headrace/train/elastic.h"
 #include "headrace/train/loop.h"
 #include "headrace/train/resume.h"
@@ -137,7 +138,9 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   if (config.resume != Resume::No && restarts_by_launcher() == 0 && is_one_host &&
       !(place && place->is_restart))
     require_resumable(config);
-  require_trainable(config, /*all_on_this_machine=*/!place);
+  const bool on_cpu =
+      choose_device(config.pipeline, 0, place ? place->local_size : processes).device.is_cpu();
+  require_trainable(config, /*all_on_this_machine=*/!place && on_cpu);
   return config;
 }
 
@@ -180,9 +183,9 @@ std::vector<std::string> own_arguments() {
   _exit(exit_code);
 }
 
-std::unique_ptr<Transport> meet(const Rendezvous& place, double limit) {
+std::unique_ptr<Transport> meet(const Rendezvous& place, double limit, torch::Device device) {
   try {
-    return c10d_transport(place, limit);
+    return c10d_transport(place, limit, device);
   } catch (const UsageError&) {
     throw;
   } catch (const Error& error) {
@@ -224,7 +227,8 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
   std::unique_ptr<Transport> transport;
   std::optional<RunClaim> claim;
   try {
-    transport = meet(place, config.pipeline.start_limit);
+    const DeviceChoice choice = choose_device(config.pipeline, place.local_rank, place.local_size);
+    transport = meet(place, config.pipeline.start_limit, choice.device);
     install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
     config.run_dir = run_dir_of_launcher();
@@ -247,6 +251,7 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     if (place.rank == 0) console.emplace(std::cout, isatty(STDOUT_FILENO) == 1);
     TrainingHooks hooks;
     hooks.console = console ? &*console : nullptr;
+    hooks.why_cpu = choice.why_cpu;
     hooks.stop_requested = stop_requested;
     hooks.on_step = [&](std::int64_t step) {
       page.note_phase(place.rank, Phase::Training);

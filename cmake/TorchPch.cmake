@@ -27,3 +27,16 @@ function(headrace_uses_torch target)
     target_precompile_headers(${target} REUSE_FROM headrace_torch_pch)
   endif()
 endfunction()
+
+# Sources of a target that include CUDA's own headers, and those of its sources that ask whether they are there
+# (HEADRACE_CUDA): nothing in builds without them.
+function(headrace_cuda_sources target)
+  cmake_parse_arguments(ARG "" "" "SRCS;ASKING" ${ARGN})
+  if(HEADRACE_CUDA_INCLUDE)
+    target_sources(${target} PRIVATE ${ARG_SRCS})
+    set_property(SOURCE ${ARG_SRCS} ${ARG_ASKING} APPEND PROPERTY COMPILE_DEFINITIONS HEADRACE_CUDA)
+    foreach(folder IN LISTS HEADRACE_CUDA_INCLUDE)  # after torch's own, so that nothing of torch is shadowed
+      set_property(SOURCE ${ARG_SRCS} APPEND PROPERTY COMPILE_OPTIONS -idirafter ${folder})
+    endforeach()
+  endif()
+endfunction()

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "headrace/tensor/streams.h"
+
 namespace headrace {
 namespace {
 
@@ -19,8 +21,7 @@ int microbatch_count(std::int64_t rows, std::int64_t rows_each) {
 
 Microbatches::Microbatches(Batch batch, std::int64_t rows_each, torch::Device device)
     : batch_(std::move(batch)),
-      on_device_{batch_.inputs.to(device, /*non_blocking=*/true),
-                 batch_.targets.to(device, /*non_blocking=*/true)},
+      on_device_{to_device(batch_.inputs, device), to_device(batch_.targets, device)},
       rows_each_(rows_each) {}
 
 int Microbatches::count() const {

@@ -18,7 +18,7 @@ int microbatch_count(std::int64_t rows, std::int64_t rows_each);
 class Microbatches {
  public:
   // `batch` is on the host, where it is counted, and comes to the device whole: one copy for its inputs, one for
-  // its targets.
+  // its targets, which nobody waits for.
   Microbatches(Batch batch, std::int64_t rows_each, torch::Device device = torch::kCPU);
 
   int count() const;

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <utility>
 
+#include "headrace/model/attention.h"
 #include "headrace/model/operations.h"
 #include "headrace/model/precision.h"
 
@@ -28,7 +29,7 @@ struct Saved : torch::CustomClassHolder {
     Tensor normed, mean, deviation;  // of the norm; `normed` in the type of the products
     Tensor inner;                    // qkv, or the MLP's input to gelu
     Tensor mixed;                    // what the second layer reads
-    Tensor attention, log_sum;       // attention only
+    Attended attended;               // attention only
     Tensor mask;                     // of the dropout, where there is one
   } branch;
 };
@@ -103,32 +104,6 @@ Tensor back_through_first(const Saved& saved, const Tensor& d_inner, const Tenso
   return dx.add_(dy.view(dx.sizes()));
 }
 
-// Causal attention of [rows, heads, context, width of a head]: the result, and the logarithms of
-// the softmax's sums for the backward.
-std::tuple<Tensor, Tensor> attend(const Tensor& q, const Tensor& k, const Tensor& v) {
-  if (q.is_cpu())
-    return torch::_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, /*is_causal=*/true);
-  auto [attention, log_sum, seed, offset] = torch::_scaled_dot_product_efficient_attention(
-      q, k, v, /*attn_bias=*/{}, /*compute_log_sumexp=*/true, 0.0, /*is_causal=*/true);
-  return {attention, log_sum};
-}
-
-std::tuple<Tensor, Tensor, Tensor> attend_backward(const Tensor& d_attention,
-                                                   const Tensor& q,
-                                                   const Tensor& k,
-                                                   const Tensor& v,
-                                                   const Tensor& attention,
-                                                   const Tensor& log_sum) {
-  if (q.is_cpu())
-    return torch::_scaled_dot_product_flash_attention_for_cpu_backward(
-        d_attention, q, k, v, attention, log_sum, 0.0, /*is_causal=*/true);
-  const Tensor unused = torch::zeros({}, torch::kInt64);  // of its dropout, which there is none of
-  auto [dq, dk, dv, d_bias] = torch::_scaled_dot_product_efficient_attention_backward(
-      d_attention, q, k, v, /*attn_bias=*/{}, attention, log_sum, unused, unused, 0.0,
-      {true, true, true, false}, /*is_causal=*/true);
-  return {dq, dk, dv};
-}
-
 // Queries, keys and values as [rows, heads, context, width of a head] views of one [rows · context,
 // 3 · width] tensor.
 std::array<Tensor, 3> heads_of(const Saved& saved) {
@@ -146,8 +121,8 @@ struct Attention {
   static void mix(Saved& saved) {
     Saved::Branch& b = saved.branch;
     const auto [q, k, v] = heads_of(saved);
-    std::tie(b.attention, b.log_sum) = attend(q, k, v);
-    b.mixed = rows_of(b.attention.transpose(1, 2).reshape(saved.x.sizes()));
+    b.attended = attend(q, k, v);
+    b.mixed = rows_of(b.attended.result.transpose(1, 2).reshape(saved.x.sizes()));
   }
 
   static Tensor back(const Saved& saved, const Tensor& d_mixed) {
@@ -156,7 +131,7 @@ struct Attention {
     const Tensor d_attention =
         d_mixed.view({rows, length, saved.options.heads, -1}).transpose(1, 2);
     const auto [dq, dk, dv] =
-        attend_backward(d_attention, q, k, v, saved.branch.attention, saved.branch.log_sum);
+        attend_backward(d_attention, q, k, v, saved.branch.attended);
     const auto flat = [&](const Tensor& t) {
       return t.transpose(1, 2).reshape({rows * length, width});
     };

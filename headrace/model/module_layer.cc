@@ -8,7 +8,9 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/keyed.h"
+#include "headrace/base/text.h"
 #include "headrace/model/draws.h"
+#include "headrace/tensor/streams.h"
 
 namespace headrace {
 namespace {
@@ -67,7 +69,8 @@ class ModuleLayer : public ForeignLayer {
     check(inputs.size() >= arity_, "module ", module_.ptr()->name(), " takes ", arity_,
           " tensors, and there are ", inputs.size(), " with the side inputs");
     Tensors outputs = inputs;
-    for (torch::Tensor& each : outputs) each = each.to(place_.device);
+    for (torch::Tensor& each : outputs)
+      each = each.requires_grad() ? each.to(place_.device) : to_device(each, place_.device);
     outputs[0] = arity_ == 1   ? module_.forward(outputs[0])
                  : arity_ == 2 ? module_.forward(outputs[0], outputs[1])
                  : arity_ == 3 ? module_.forward(outputs[0], outputs[1], outputs[2])
@@ -88,14 +91,15 @@ class LossLayer : public ForeignLayer {
  protected:
   Tensors compute(const Tensors& inputs, const Context& context) override {
     if (!context.targets.defined()) return {inputs[0]};
-    const torch::Tensor loss = loss_(inputs[0], context.targets.to(inputs[0].device()));
+    const torch::Tensor loss = loss_(inputs[0], to_device(context.targets, inputs[0].device()));
     check(loss.dim() == 0, "the loss has ", loss.dim(), " dimensions; it must be a single number, ",
           "a mean over the rows or a sum");
-    check(!std::isnan(loss.item<double>()) || !inputs[0].isfinite().all().item<bool>(),
-          "the loss of microbatch ", context.microbatch,
-          " is not a number, but the model's output ",
-          "is: a mean over labels of which none counts there? Give step() a sum of losses, and as ",
-          "its divisor how many labels of the batch count");
+    const auto of_nothing = [&] {
+      return loss.detach().isnan().logical_and(inputs[0].detach().isfinite().all());
+    };
+    if (!loss.is_cpu()) return {loss * context.normaliser, of_nothing()};
+    if (std::isnan(loss.item<double>()) && of_nothing().item<bool>())
+      refuse_mean_of_nothing(context.microbatch);
     return {loss * context.normaliser};
   }
 
@@ -111,6 +115,13 @@ std::unique_ptr<Layer> module_layer(torch::nn::AnyModule module, const ModulePla
 
 Tensors module_weights(const torch::nn::AnyModule& module) {
   return module.ptr()->parameters();
+}
+
+void refuse_mean_of_nothing(int microbatch) {
+  throw Error(
+      cat("the loss of microbatch ", microbatch, " is not a number, but the model's output is: a ",
+          "mean over labels of which none counts there? Give step() a sum of losses, and as its ",
+          "divisor how many labels of the batch count"));
 }
 
 std::unique_ptr<Layer> loss_layer(const LossFunction& loss, const ModulePlace& place) {

@@ -33,7 +33,10 @@ using LossFunction = std::function<torch::Tensor(const torch::Tensor&, const tor
 
 // The loss as a model's last layer, times the context's normaliser; gives what it is given where
 // there are no targets. `loss` is looked up at each call: it may change between steps. Its forward
-// throws where the loss is not a number and what it is of is: a mean over nothing.
+// throws where the loss is not a number and what it is of is: a mean over nothing. On a device, where
+// asking would wait for it, it gives whether that is so as a second output (0-dim), for refuse_mean_of_nothing.
 std::unique_ptr<Layer> loss_layer(const LossFunction& loss, const ModulePlace& place);
+
+[[noreturn]] void refuse_mean_of_nothing(int microbatch);
 
 }  // namespace headrace

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "headrace/base/error.h"
+#include "headrace/tensor/to_host.h"
 
 namespace headrace {
 namespace {
@@ -73,11 +74,13 @@ void PipeBatch::note_writes() const {
 void check_evenly_ignored(const std::vector<torch::Tensor>& targets) {
   constexpr std::int64_t kIgnored = -100;
   if (targets[0].scalar_type() != torch::kInt64) return;  // of which labels are
-  std::vector<std::int64_t> ignored;
+  Tensors counts;
+  for (const torch::Tensor& target : targets) counts.push_back(target.eq(kIgnored).sum());
+  const std::vector<double> on_host = to_host({counts}).front();
+  const std::vector<std::int64_t> ignored(on_host.begin(), on_host.end());
   std::int64_t all_ignored = 0, all = 0;
   std::size_t most = 0;  // the microbatch of which the largest part is ignored
   for (std::size_t m = 0; m < targets.size(); ++m) {
-    ignored.push_back(targets[m].eq(kIgnored).sum().item<std::int64_t>());
     all_ignored += ignored[m];
     all += targets[m].numel();
     if (ignored[m] * targets[most].numel() > ignored[most] * targets[m].numel()) most = m;

@@ -3,8 +3,10 @@
 
 #include <cstddef>
 
+#include "headrace/model/module_layer.h"
 #include "headrace/pipe/batch.h"
 #include "headrace/runtime/ends.h"
+#include "headrace/tensor/to_host.h"
 
 namespace headrace {
 
@@ -16,19 +18,26 @@ class StepEnds : public Ends {
   Tensors inputs(int m) override { return batch_.inputs(m); }
   torch::Tensor targets(int m) override { return targets_[static_cast<std::size_t>(m)]; }
   void take_outputs(int m, const Tensors& outputs) override {
-    losses_[static_cast<std::size_t>(m)] = outputs.at(0).item<double>();
+    losses_[static_cast<std::size_t>(m)] = outputs.at(0).detach();
+    if (outputs.size() > 1) means_of_nothing_.resize(losses_.size());
+    if (outputs.size() > 1) means_of_nothing_[static_cast<std::size_t>(m)] = outputs.at(1);
   }
 
+  // In one copy from the device, which it waits for.
   double loss() const {
+    const std::vector<std::vector<double>> numbers = to_host({losses_, means_of_nothing_});
+    for (std::size_t m = 0; m < numbers[1].size(); ++m)
+      if (numbers[1][m] > 0) refuse_mean_of_nothing(static_cast<int>(m));
     double sum = 0;
-    for (const double loss : losses_) sum += loss;
+    for (const double loss : numbers[0]) sum += loss;
     return sum;
   }
 
  private:
   const PipeBatch& batch_;
   const Tensors& targets_;
-  std::vector<double> losses_;  // by microbatch
+  Tensors losses_;            // by microbatch
+  Tensors means_of_nothing_;  // whether it is one; on devices alone (module_layer.h)
 };
 
 class ForwardEnds : public Ends {

@@ -53,8 +53,11 @@ struct Pipe::Inside {
   std::uint64_t key = 0;           // of the run's draws
   std::atomic<bool> drew = false;  // whether a module drew anything in it
   // A rank each, from the first run until stop(): a run that fails leaves messages behind.
+  std::vector<std::unique_ptr<Stopwatch>> watches;
   std::vector<std::unique_ptr<Executor>> executors;
   std::optional<RankThreads> threads;
+  // By rank, of the runs that the timeline does not hold yet: on devices their times are read when it is asked for.
+  std::vector<std::vector<Done>> done;
 
   Inside(torch::nn::Sequential given, const PipeOptions& wanted);
   torch::Device device(int rank) const {
@@ -63,6 +66,7 @@ struct Pipe::Inside {
   void build();
   void start();
   void stop();
+  void read_timeline();
   // The first and the last stage are on different threads: `ends` is for both.
   void run(const Schedule& schedule, RunOptions how, Ends& ends);
   double step(const Tensors& inputs,
@@ -104,6 +108,8 @@ void Pipe::Inside::build() {
 }
 
 void Pipe::Inside::start() {
+  read_timeline();
+  watches.resize(at(plan.placement.ranks));
   executors.resize(at(plan.placement.ranks));
   threads.emplace(local_transports(plan.placement.ranks));
 }
@@ -113,6 +119,16 @@ void Pipe::Inside::stop() {
   executors.clear();
 }
 
+void Pipe::Inside::read_timeline() {
+  timeline.ranks.resize(at(plan.placement.ranks));
+  for (std::size_t rank = 0; rank < done.size(); ++rank) {
+    if (done[rank].empty()) continue;
+    watches[rank]->read();
+    const std::vector<Event> events = events_of(std::exchange(done[rank], {}), *watches[rank]);
+    timeline.ranks[rank].insert(timeline.ranks[rank].end(), events.begin(), events.end());
+  }
+}
+
 void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
   std::mutex mutex;
   how.precision = options.precision;
@@ -120,7 +136,10 @@ void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
   how.key = key;
   timeline.name = schedule.name;
   timeline.measured = true;
-  timeline.ranks.resize(at(plan.placement.ranks));
+  done.resize(at(plan.placement.ranks));
+  // What the caller has given to the devices comes before, and what it will give to them after.
+  Marks before, after;
+  for (int rank = 0; rank < plan.placement.ranks; ++rank) before.push_back(Mark::now(device(rank)));
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int intra =
       options.threads > 0 ? options.threads : std::max(1, cores / plan.placement.ranks);
@@ -131,12 +150,14 @@ void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
     if (!executor) {
       std::vector<Stage*> mine;
       for (const int s : plan.placement.stages_of(rank)) mine.push_back(stages[at(s)].get());
-      executor = std::make_unique<Executor>(transport, plan.placement, mine);
+      watches[at(rank)] = std::make_unique<Stopwatch>(transport, device(rank));
+      executor = std::make_unique<Executor>(transport, plan.placement, mine, *watches[at(rank)]);
     }
+    for (const Mark& mark : before) mark.come_after();
     executor->run(schedule, how, ends);
     const std::lock_guard lock(mutex);
-    auto& events = timeline.ranks[at(rank)];
-    events.insert(events.end(), executor->events().begin(), executor->events().end());
+    done[at(rank)].insert(done[at(rank)].end(), executor->done().begin(), executor->done().end());
+    after.push_back(Mark::now(device(rank)));
   };
   if (!threads) start();
   try {
@@ -145,6 +166,7 @@ void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
     stop();
     throw;
   }
+  for (const Mark& mark : after) mark.come_after();
 }
 
 void Pipe::Inside::begin() {
@@ -154,6 +176,7 @@ void Pipe::Inside::begin() {
   drew = false;
   key = next_of_default_generator(false);
   timeline.ranks.clear();
+  done.clear();
 }
 
 double Pipe::Inside::step(const Tensors& inputs,
@@ -184,6 +207,7 @@ torch::Tensor Pipe::Inside::forward(const Tensors& inputs, bool save) {
   end(batch);
   saved = save;
   modes = modes_of(model);
+  take_over(ends.outputs(), {});
   return torch::cat(ends.outputs(), 0);
 }
 
@@ -267,6 +291,7 @@ std::vector<int> Pipe::balance() const {
 }
 
 const Timeline& Pipe::timeline() const {
+  inside_->read_timeline();
   return inside_->timeline;
 }
 

@@ -14,20 +14,40 @@
 
 namespace headrace {
 
-Executor::Executor(Transport& transport, Placement placement, std::vector<Stage*> stages)
-    : transport_(transport), placement_(std::move(placement)) {
+std::vector<Event> events_of(const std::vector<Done>& done, const Stopwatch& watch) {
+  std::vector<Event> events;
+  events.reserve(done.size());
+  for (const Done& each : done) {
+    Event event{each.action, watch.seconds(each.start), watch.seconds(each.end)};
+    if (each.ready) {
+      // Until the other rank had sent, this one waited; from then on the message was on its way.
+      const double ready = watch.seconds(*each.ready);
+      const double sent = each.sent ? std::clamp(*each.sent, event.start, ready) : ready;
+      event.wait = sent - event.start;
+      event.transfer = ready - sent;
+    }
+    events.push_back(event);
+  }
+  return events;
+}
+
+Executor::Executor(Transport& transport,
+                   Placement placement,
+                   std::vector<Stage*> stages,
+                   const Stopwatch& watch)
+    : transport_(transport), placement_(std::move(placement)), watch_(watch) {
   for (Stage* stage : stages) stages_.emplace(stage->index(), stage);
 }
 
 void Executor::run(const Schedule& lowered, const RunOptions& options, Ends& ends) {
   run_ = &options;
   ends_ = &ends;
-  events_.clear();
+  done_.clear();
   const auto& actions = lowered.ranks[static_cast<std::size_t>(transport_.rank())];
-  events_.reserve(actions.size());
+  done_.reserve(actions.size());
   for (const Action& action : actions) {
     if (options.before_action) options.before_action(action);
-    Event event{action, transport_.clock(), 0, 0, 0};
+    Done done{action, watch_.take(), {}};
     const auto where = [&] {
       return cat("rank ", transport_.rank(), " (stage ", action.stage,
                  host_text(transport_, transport_.rank()), "), ",
@@ -36,25 +56,25 @@ void Executor::run(const Schedule& lowered, const RunOptions& options, Ends& end
                  ", ", to_string(action), ": ");
     };
     try {
-      perform(action, event);
+      perform(action, done);
     } catch (const PeerError& error) {
       throw PeerError(error.peer, where() + error.what());
     } catch (const std::exception& error) {
-      throw Error(where() + text_of(error));
+      rethrow(error, where());
     }
-    event.end = transport_.clock();
-    events_.push_back(event);
+    done.end = watch_.take();
+    done_.push_back(std::move(done));
   }
   assert(arrivals_.empty() && handed_over_.empty() && outgoing_.empty());
 }
 
-void Executor::perform(const Action& action, Event& event) {
+void Executor::perform(const Action& action, Done& done) {
   switch (action.kind) {
     case Kind::Forward:
-      return forward(action, event);
+      return forward(action, done);
     case Kind::Backward:
     case Kind::BackwardInput:
-      return backward(action, event);
+      return backward(action, done);
     case Kind::BackwardWeight:
       return stage(action.stage).backward_weight(action.microbatch);
     case Kind::SendForward:
@@ -72,7 +92,7 @@ void Executor::perform(const Action& action, Event& event) {
   }
 }
 
-void Executor::forward(const Action& action, Event& event) {
+void Executor::forward(const Action& action, Done& done) {
   const int s = action.stage;
   const int m = action.microbatch;
   const bool last = s + 1 == placement_.stages();
@@ -85,18 +105,18 @@ void Executor::forward(const Action& action, Event& event) {
                         .backward_scale = run_->backward_scale,
                         .precision = run_->precision};
   const int version = run_->updates != nullptr ? run_->updates->version(s, m) : -1;
-  Tensors inputs = s == 0 ? ends_->inputs(m) : take_input({true, s, m}, event);
+  Tensors inputs = s == 0 ? ends_->inputs(m) : take_input({true, s, m}, done);
   Tensors outputs = stage(s).forward(m, inputs, context, version);
   inputs.clear();
   if (!last) return pass_on(true, s, s + 1, m, std::move(outputs));
   ends_->take_outputs(m, outputs);
 }
 
-void Executor::backward(const Action& action, Event& event) {
+void Executor::backward(const Action& action, Done& done) {
   const int s = action.stage;
   const int m = action.microbatch;
   const bool last = s + 1 == placement_.stages();
-  const Tensors gradients = last ? ends_->output_gradients(m) : take_input({false, s, m}, event);
+  const Tensors gradients = last ? ends_->output_gradients(m) : take_input({false, s, m}, done);
   Tensors input_gradients = action.kind == Kind::Backward ? stage(s).backward(m, gradients)
                                                           : stage(s).backward_input(m, gradients);
   if (s == 0) return ends_->take_input_gradients(m, input_gradients);
@@ -135,16 +155,13 @@ std::int64_t Executor::message_step() const {
   return run_->pass == Pass::Train ? run_->step : run_->step - 1;
 }
 
-Tensors Executor::take_input(const Slot& slot, Event& event) {
+Tensors Executor::take_input(const Slot& slot, Done& done) {
   if (auto handed = handed_over_.extract(slot); !handed.empty()) return std::move(handed.mapped());
   auto arrival = arrivals_.extract(slot);
   check(!arrival.empty(), "its input was never asked for");
   Message message = arrival.mapped()->wait();
-  // Until the other rank had sent, this one waited; from then on the message was on its way.
-  const double now = transport_.clock();
-  const double sent = std::clamp(message.sent, event.start, now);
-  event.wait = sent - event.start;
-  event.transfer = now - sent;
+  done.ready = watch_.take();
+  if (!watch_.is_of_device()) done.sent = message.sent;
   return std::move(message.tensors);
 }
 

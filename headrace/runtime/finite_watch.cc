@@ -1,17 +1,20 @@
 #include "headrace/runtime/finite_watch.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <tuple>
+
+#include "headrace/tensor/to_host.h"
 
 namespace headrace {
 
 void FiniteWatch::look(What what, int layer, int microbatch, const torch::Tensor& tensor) {
   const torch::NoGradGuard no_grad;
   if (!tensor.defined() || !tensor.is_floating_point()) return;
-  if (torch::isfinite(tensor).all().item<bool>()) return;
-  const bool is_nan = torch::isnan(tensor).any().item<bool>();
+  const torch::Tensor is_faulty = torch::isfinite(tensor).all().logical_not();
+  const torch::Tensor is_nan = torch::isnan(tensor).any();
   const std::scoped_lock lock(mutex_);
-  findings_.push_back({what, microbatch, layer, is_nan});
+  seen_.push_back({{what, microbatch, layer, false}, is_faulty, is_nan});
 }
 
 void FiniteWatch::weights(int layer, const Tensors& tensors) {
@@ -43,7 +46,19 @@ void FiniteWatch::input_gradients(int layer, int microbatch, const Tensors& inpu
 
 std::vector<FiniteWatch::Finding> FiniteWatch::findings() const {
   const std::scoped_lock lock(mutex_);
-  return findings_;
+  std::vector<Tensors> faulty_and_nan(2);
+  for (const Seen& seen : seen_) {
+    faulty_and_nan[0].push_back(seen.is_faulty);
+    faulty_and_nan[1].push_back(seen.is_nan);
+  }
+  const std::vector<std::vector<double>> on_host = to_host(faulty_and_nan);
+  std::vector<Finding> findings;
+  for (std::size_t i = 0; i < seen_.size(); ++i) {
+    if (on_host[0][i] == 0) continue;
+    findings.push_back(seen_[i].finding);
+    findings.back().is_nan = on_host[1][i] > 0;
+  }
+  return findings;
 }
 
 std::optional<FiniteWatch::Finding> FiniteWatch::first(const std::vector<Finding>& all) {

@@ -41,14 +41,21 @@ class FiniteWatch {
   // Looks at the gradients of these, a layer's inputs, when a backward has made them.
   void input_gradients(int layer, int microbatch, const Tensors& inputs);
 
+  // In one copy from the device, which it waits for.
   std::vector<Finding> findings() const;
   static std::optional<Finding> first(const std::vector<Finding>& all);
 
  private:
+  // What was looked at, whether or not anything is to be found in it.
+  struct Seen {
+    Finding finding;
+    torch::Tensor is_faulty, is_nan;  // where the tensor is
+  };
+
   void look(What what, int layer, int microbatch, const torch::Tensor& tensor);
 
   mutable std::mutex mutex_;  // autograd's threads tell of gradients
-  std::vector<Finding> findings_;
+  std::vector<Seen> seen_;
 };
 
 }  // namespace headrace

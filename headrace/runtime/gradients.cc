@@ -5,8 +5,6 @@
 #include <functional>
 #include <utility>
 
-#include "headrace/tensor/to_host.h"
-
 namespace headrace {
 
 Gradients::Gradients(Transport& transport,
@@ -166,15 +164,12 @@ void Gradients::share_values(std::int64_t step) {
     }
 }
 
-std::vector<double> Gradients::squared_norms() const {
+Tensors Gradients::norms() const {
   Tensors counted;
   for (std::size_t i = 0; i < weights_.size(); ++i)
     if (ownership_.parameters[weights_.order(i)].home == transport_.rank())
       counted.push_back(sums_[i]);
-  if (counted.empty()) return {};
-  std::vector<double> squares = to_host(torch::_foreach_norm(counted));
-  for (double& value : squares) value *= value;
-  return squares;
+  return counted.empty() ? Tensors() : torch::_foreach_norm(counted);
 }
 
 double Gradients::total_norm(const std::vector<std::vector<double>>& by_rank,

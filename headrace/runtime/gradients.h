@@ -51,9 +51,9 @@ class Gradients {
   void combine(std::int64_t step);
   // After the update, with `sharded`: sends the new values to their other owners.
   void share_values(std::int64_t step);
-  // Squared norms of the parameters at home on this rank, in the model's order.
-  std::vector<double> squared_norms() const;
-  // The norm over all stages from every rank's squared_norms(), the same on every rank. `worst`
+  // Norms of the parameters at home on this rank, in the model's order (0-dim, where the gradients are).
+  Tensors norms() const;
+  // The norm over all stages from the squares of every rank's norms(), the same on every rank. `worst`
   // gets the name of the first parameter whose norm is not finite, if there is one.
   double total_norm(const std::vector<std::vector<double>>& by_rank, std::string* worst) const;
   // Scales every gradient.

@@ -41,18 +41,17 @@ class LossEnds : public Ends {
     outputs_.emplace(microbatch, outputs);
   }
 
-  // Of the last stage's microbatches on this rank. Read once all are done, so that no device is
-  // waited for in between.
-  std::map<int, double> losses() const {
-    Tensors all;
-    for (const auto& [microbatch, outputs] : outputs_) all.push_back(outputs[0]);
-    const std::vector<double> numbers = to_host(all);
-    std::map<int, double> losses;
-    auto number = numbers.begin();
-    for (const auto& [microbatch, outputs] : outputs_) losses.emplace(microbatch, *number++);
-    return losses;
+  // Of the last stage's microbatches on this rank: their numbers, and of their outputs the one at `place`.
+  std::vector<int> microbatches() const {
+    std::vector<int> all;
+    for (const auto& [microbatch, outputs] : outputs_) all.push_back(microbatch);
+    return all;
   }
-  const std::map<int, Tensors>& outputs() const { return outputs_; }
+  Tensors at(std::size_t place) const {
+    Tensors all;
+    for (const auto& [microbatch, outputs] : outputs_) all.push_back(outputs[place]);
+    return all;
+  }
 
  private:
   const StepInput& input_;
@@ -68,7 +67,8 @@ Pipeline::Pipeline(const std::vector<LayerSpec>& model,
     : plan_(std::move(plan)),
       transport_(transport),
       options_(options),
-      ownership_(ownership_of(plan_)) {
+      ownership_(ownership_of(plan_)),
+      watch_(transport, options.device) {
   check(transport.size() == plan_.placement.ranks, "the schedule is for ", plan_.placement.ranks,
         " ranks, but there are ", transport.size());
   std::vector<Stage*> stages;
@@ -93,7 +93,7 @@ Pipeline::Pipeline(const std::vector<LayerSpec>& model,
   }
   weights_ = std::make_unique<Weights>(plan_, ownership_, transport.rank(), stages);
   gradients_ = std::make_unique<Gradients>(transport, ownership_, *weights_, mine, options.sharded);
-  executor_ = std::make_unique<Executor>(transport, plan_.placement, stages);
+  executor_ = std::make_unique<Executor>(transport, plan_.placement, stages, watch_);
 }
 
 const Schedule& Pipeline::schedule(int microbatches, Pass pass) {
@@ -130,38 +130,40 @@ RunOptions Pipeline::options_of(const StepInput& input, Pass pass) const {
           .before_action = input.before_action};
 }
 
-std::map<int, double> Pipeline::run(const StepInput& input,
-                                    const StepPolicy& policy,
-                                    const Schedule& schedule) {
+void Pipeline::run(const StepInput& input,
+                   const StepPolicy& policy,
+                   const Schedule& schedule,
+                   Ends& ends) {
   RunOptions options = options_of(input, Pass::Train);
   options.normaliser = [&](int) { return policy.normaliser; };
   options.backward_scale = policy.backward_scale;
   options.stage_done = [&](int stage) { gradients_->stage_done(stage, input.step); };
-  LossEnds ends(input);
   executor_->run(schedule, options, ends);
-  return ends.losses();
 }
 
-// Of a stage, before it is updated for these microbatches.
-void Pipeline::require_finite_gradients(int stage, const std::vector<int>& microbatches) const {
-  Tensors gradients;
-  for (const std::size_t i : weights_->of_stage(stage))
-    gradients.push_back(weights_->gradients(i).front());
-  if (gradients.empty()) return;
-  const std::vector<torch::Tensor> norms = torch::_foreach_norm(gradients);
-  if (torch::isfinite(torch::stack(norms)).all().item<bool>()) return;
-  std::size_t next = 0;
-  for (const std::size_t i : weights_->of_stage(stage))
-    check(torch::isfinite(norms[next++]).item<bool>(), "the gradient of ", weights_->name(i),
-          " is not finite, of microbatches ", microbatches.front(), " to ", microbatches.back(),
-          ": the stage was not updated by it");
+std::vector<std::vector<double>> Pipeline::wait_for(const std::vector<Tensors>& lists) {
+  transport_.await(Mark::now(options_.device));
+  std::vector<std::vector<double>> numbers = to_host(lists);
+  watch_.read();
+  return numbers;
+}
+
+void Pipeline::require_finite(const MadeUpdate& update,
+                              const std::vector<double>& norms,
+                              const std::string& consequence) const {
+  auto norm = norms.begin();
+  for (const std::size_t i : weights_->of_stage(update.stage))
+    check(std::isfinite(*norm++), "the gradient of ", weights_->name(i),
+          " is not finite, of microbatches ", update.microbatches.front(), " to ",
+          update.microbatches.back(), consequence);
 }
 
 // Each stage keeps the weights that microbatches under way, and forwards to come, are computed
 // with.
-std::map<int, double> Pipeline::run_asynchronous(const StepInput& input,
-                                                 const StepPolicy& policy,
-                                                 const Schedule& schedule) {
+std::vector<Pipeline::MadeUpdate> Pipeline::run_asynchronous(const StepInput& input,
+                                                             const StepPolicy& policy,
+                                                             const Schedule& schedule,
+                                                             Ends& ends) {
   check(
       !ownership_.any_shared(),
       "an asynchronous schedule updates each stage at a time of its own, so that no parameter may ",
@@ -174,55 +176,69 @@ std::map<int, double> Pipeline::run_asynchronous(const StepInput& input,
   for (const auto& [update, microbatches] : order.updates())
     normalisers[update] = policy.normaliser_of_update(microbatches);
 
+  std::vector<MadeUpdate> updates_made;
   std::map<int, int> made;  // updates, by stage
+  const auto update = [&](int index) {
+    Stage& stage = **std::ranges::find(stages_, index, [](const auto& s) { return s->index(); });
+    Tensors gradients;
+    for (const std::size_t i : weights_->of_stage(index))
+      gradients.push_back(weights_->gradients(i).front());
+    if (gradients.empty()) return;
+    updates_made.push_back(
+        {index, order.updates().at(made[index]), torch::stack(torch::_foreach_norm(gradients))});
+    if (options_.device.is_cpu())
+      require_finite(updates_made.back(), to_host({{updates_made.back().norms}}).front(),
+                     ": the stage was not updated by it");
+    stage.next_version(order.keeps(index, made[index]++));
+    policy.update(index);
+    for (torch::Tensor& gradient : gradients) gradient.zero_();
+  };
   const Updates updates{.version = [&](int stage, int m) { return order.version(stage, m); },
-                        .update =
-                            [&](int index) {
-                              Stage& stage = **std::ranges::find(
-                                  stages_, index, [](const auto& s) { return s->index(); });
-                              require_finite_gradients(index, order.updates().at(made[index]));
-                              stage.next_version(order.keeps(index, made[index]++));
-                              policy.update(index);
-                              for (const std::size_t i : weights_->of_stage(index))
-                                weights_->gradients(i).front().zero_();
-                            }};
+                        .update = update};
   RunOptions options = options_of(input, Pass::Train);
   options.normaliser = [&](int m) { return normalisers.at(order.update_of(m)); };
   options.updates = &updates;
   for (const auto& stage : stages_) stage->weights().begin_versions();
-  LossEnds ends(input);
   executor_->run(schedule, options, ends);
-  std::map<int, double> losses = ends.losses();
-  for (auto& [microbatch, loss] : losses) loss /= static_cast<double>(order.updates().size());
-  return losses;
+  return updates_made;
 }
 
 StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
   gradients_->zero();
   const Schedule& schedule_of_step = schedule(input.microbatches, Pass::Train);
   const bool asynchronous = is_asynchronous(schedule_of_step);
-  const std::map<int, double> losses = asynchronous
-                                           ? run_asynchronous(input, policy, schedule_of_step)
-                                           : run(input, policy, schedule_of_step);
+  LossEnds ends(input);
+  std::vector<MadeUpdate> updates;
+  if (asynchronous)
+    updates = run_asynchronous(input, policy, schedule_of_step, ends);
+  else
+    run(input, policy, schedule_of_step, ends);
+  const Instant reduce_start = watch_.take();
+  if (!asynchronous) gradients_->combine(input.step);
+  const Instant reduce_end = watch_.take();
+
+  std::vector<Tensors> lists = {ends.at(0), asynchronous ? Tensors() : gradients_->norms()};
+  for (const MadeUpdate& update : updates) lists.push_back({update.norms});
+  const std::vector<std::vector<double>> numbers = wait_for(lists);
+  for (std::size_t i = 0; i < updates.size(); ++i)
+    require_finite(updates[i], numbers[2 + i], cat(", in step ", input.step + 1));
+  const std::vector<double>& losses = numbers[0];
   StepResult result;
-  if (!asynchronous) {
-    result.reduce_start = transport_.clock();
-    gradients_->combine(input.step);
-    result.reduce_end = transport_.clock();
-  }
+  result.reduce_start = watch_.seconds(reduce_start);
+  result.reduce_end = watch_.seconds(reduce_end);
 
   std::vector<double> mine(kFixed);
-  const std::vector<Event>& done = executor_->events();
+  const std::vector<Event> done = events();
   mine[kStart] = done.empty() ? std::numeric_limits<double>::infinity() : done.front().start;
   mine[kEnd] = done.empty() ? -std::numeric_limits<double>::infinity() : done.back().end;
   mine[kLosses] = static_cast<double>(losses.size());
   mine.insert(mine.end(), policy.tell.begin(), policy.tell.end());
-  for (const auto& [microbatch, loss] : losses) {
-    mine.push_back(microbatch);
-    mine.push_back(loss);
+  const std::vector<int> microbatches = ends.microbatches();
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    mine.push_back(microbatches[i]);
+    mine.push_back(losses[i]);
   }
-  if (!asynchronous)
-    for (const double square : gradients_->squared_norms()) mine.push_back(square);
+  for (const double norm : numbers[1]) mine.push_back(norm * norm);
 
   double start = std::numeric_limits<double>::infinity(), end = -start;
   std::map<int, double> loss_of;
@@ -239,7 +255,10 @@ StepResult Pipeline::train(const StepInput& input, const StepPolicy& policy) {
       loss_of.emplace(static_cast<int>(pair[0]), pair[1]);
     norms.emplace_back(first_norm, theirs.end());
   }
-  for (const auto& [microbatch, loss] : loss_of) result.loss += loss;
+  // Each update's loss is a mean of its own.
+  const auto means = static_cast<double>(
+      asynchronous ? UpdatePlan(schedule_of_step, transport_.rank()).updates().size() : 1);
+  for (const auto& [microbatch, loss] : loss_of) result.loss += loss / means;
   result.makespan = end - start;
 
   result.finite = std::isfinite(result.loss);
@@ -301,15 +320,14 @@ Evaluation Pipeline::evaluate(const StepInput& input) {
   executor_->run(schedule(input.microbatches, Pass::Evaluate), options_of(input, Pass::Evaluate),
                  ends);
   const std::size_t numbers = 1 + metrics().size();
-  Tensors all;
-  for (const auto& [microbatch, outputs] : ends.outputs())
-    all.insert(all.end(), outputs.begin(), outputs.begin() + static_cast<std::ptrdiff_t>(numbers));
-  const std::vector<double> on_host = to_host(all);
+  std::vector<Tensors> lists;
+  for (std::size_t place = 0; place < numbers; ++place) lists.push_back(ends.at(place));
+  const std::vector<std::vector<double>> on_host = wait_for(lists);
+  const std::vector<int> microbatches = ends.microbatches();
   std::vector<double> mine;
-  auto number = on_host.begin();
-  for (const auto& [microbatch, outputs] : ends.outputs()) {
-    mine.push_back(microbatch);
-    for (std::size_t i = 0; i < numbers; ++i) mine.push_back(*number++);
+  for (std::size_t i = 0; i < microbatches.size(); ++i) {
+    mine.push_back(microbatches[i]);
+    for (const std::vector<double>& of_place : on_host) mine.push_back(of_place[i]);
   }
   std::map<int, double> loss_of;
   Evaluation evaluation{0, std::vector<double>(metrics().size())};

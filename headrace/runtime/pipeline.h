@@ -88,8 +88,9 @@ class Pipeline {
            const PipelineOptions& options);
 
   // Forward, backward, shared gradients, norm and clipping: all of a step but the update, which an
-  // asynchronous schedule makes itself, through policy.update, many times, and throws Error before one
-  // by gradients that are not finite.
+  // asynchronous schedule makes itself, through policy.update, many times. It throws Error before one by
+  // gradients that are not finite; on a device, where to ask would be to wait, at the step's end, when
+  // the weights are of no use any more.
   StepResult train(const StepInput& input, const StepPolicy& policy);
   // Does a step whose result was not finite again, with the weights as they were then, and says on
   // every rank what made the first such number (finite_watch.h): "blocks.1.mlp was the first to make a
@@ -109,21 +110,31 @@ class Pipeline {
   Weights& weights() { return *weights_; }
   Gradients& gradients() { return *gradients_; }
   const std::vector<std::unique_ptr<Stage>>& stages() const { return stages_; }
-  // What this rank did in the last step.
-  const std::vector<Event>& events() const { return executor_->events(); }
+  // What this rank did in the last step or evaluation.
+  std::vector<Event> events() const { return events_of(executor_->done(), watch_); }
+  const Stopwatch& watch() const { return watch_; }
 
  private:
-  void require_finite_gradients(int stage, const std::vector<int>& microbatches) const;
+  // Of an update that an asynchronous schedule makes: the norms of the gradients that it is made by.
+  struct MadeUpdate {
+    int stage;
+    std::vector<int> microbatches;
+    torch::Tensor norms;
+  };
+
+  // On the host, once the device has done what it was given: the one wait for it in a step.
+  std::vector<std::vector<double>> wait_for(const std::vector<Tensors>& lists);
+  void require_finite(const MadeUpdate& update,
+                      const std::vector<double>& norms,
+                      const std::string& consequence) const;
   std::string text_of_fault(const FiniteWatch::Finding& finding) const;
   const Schedule& schedule(int microbatches, Pass pass);
   RunOptions options_of(const StepInput& input, Pass pass) const;
-  // Loss by microbatch, of those whose last stage is on this rank.
-  std::map<int, double> run(const StepInput& input,
-                            const StepPolicy& policy,
-                            const Schedule& schedule);
-  std::map<int, double> run_asynchronous(const StepInput& input,
-                                         const StepPolicy& policy,
-                                         const Schedule& schedule);
+  void run(const StepInput& input, const StepPolicy& policy, const Schedule& schedule, Ends& ends);
+  std::vector<MadeUpdate> run_asynchronous(const StepInput& input,
+                                           const StepPolicy& policy,
+                                           const Schedule& schedule,
+                                           Ends& ends);
 
   Plan plan_;
   Transport& transport_;
@@ -132,6 +143,7 @@ class Pipeline {
   std::vector<std::unique_ptr<Stage>> stages_;
   std::unique_ptr<Weights> weights_;
   std::unique_ptr<Gradients> gradients_;
+  Stopwatch watch_;
   std::unique_ptr<Executor> executor_;
   std::map<std::pair<int, Pass>, Schedule> schedules_;  // by microbatches
 };

@@ -1,7 +1,8 @@
 // Numbers that a device has computed, on the host in one copy: each copy waits for all that the device is to do
 // before.
 //
-//   const std::vector<double> norms = to_host(torch::_foreach_norm(gradients));
+//   const auto numbers = to_host({losses, torch::_foreach_norm(gradients)});
+//   numbers[1][0];                       // the first norm
 #pragma once
 
 #include <vector>
@@ -10,7 +11,7 @@
 
 namespace headrace {
 
-// Of tensors without dimensions, on one device, of any types.
-std::vector<double> to_host(const Tensors& numbers);
+// Each list's tensors, on one device and of one type and shape, as numbers one after the other.
+std::vector<std::vector<double>> to_host(const std::vector<Tensors>& lists);
 
 }  // namespace headrace

@@ -10,9 +10,12 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/model/families.h"
+#include "headrace/tensor/exception_text.h"
+#include "headrace/tensor/to_host.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/checkpoints.h"
 #include "headrace/train/copies.h"
+#include "headrace/train/devices.h"
 #include "headrace/train/evaluate.h"
 #include "headrace/train/prepare.h"
 #include "headrace/train/report.h"
@@ -41,10 +44,13 @@ std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
 // The last update has no step after it that would find out.
 void require_finite_weights(Trainer& trainer) {
   const Weights& weights = trainer.pipeline().weights();
+  Tensors flags;
   for (std::size_t i = 0; i < weights.size(); ++i)
-    check(torch::isfinite(weights.value(i)).all().item<bool>(), "the weights ", weights.name(i),
-          " are not finite after step ", trainer.steps_done(),
-          "; try a lower optimizer.learning_rate or more optimizer.warmup");
+    flags.push_back(torch::isfinite(weights.value(i)).all());
+  const std::vector<double> finite = to_host({flags}).front();
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    check(finite[i] > 0, "the weights ", weights.name(i), " are not finite after step ",
+          trainer.steps_done(), "; try a lower optimizer.learning_rate or more optimizer.warmup");
 }
 
 // `good`: the last step after which copies were equal; 0: none was looked at.
@@ -142,35 +148,49 @@ TrainingResult train(const Config& config,
 
 }  // namespace
 
-TrainingResult run_training(const Config& config,
-                            Transport& transport,
-                            const TrainingHooks& hooks) {
+namespace {
+
+TrainingResult run(const Config& config, Transport& transport, const TrainingHooks& hooks) {
   const auto begin = std::chrono::steady_clock::now();
   transport.set_limit(config.pipeline.start_limit);
   Report report(config, transport, hooks.console);
   const auto say = [&](const std::string& text) { report.say(text); };
-  const Prepared run = prepare(config, transport, say);
-  const auto checkpoints = checkpoints_of(config, run, transport, say);
-  report.opening(run);
+  const Prepared prepared = prepare(config, transport, say);
+  const auto checkpoints = checkpoints_of(config, prepared, transport, say);
+  report.opening(prepared, hooks.why_cpu);
   TrainingResult result;
   try {
-    result = train(config, run, transport, hooks, checkpoints.get(), report, begin);
+    result = train(config, prepared, transport, hooks, checkpoints.get(), report, begin);
   } catch (const AgreedError&) {
     if (checkpoints) checkpoints->finish(false);
     throw;
   }
-  require_finite_weights(*run.trainer);
+  require_finite_weights(*prepared.trainer);
   if (checkpoints) {
     if (hooks.on_saving) hooks.on_saving();
     checkpoints->finish(false);
     const bool wanted = config.checkpoint.at_end || checkpoints->due(result.steps_done);
     if (wanted && checkpoints->newest() != result.steps_done) {
-      checkpoints->begin(snapshot_of(run));
+      checkpoints->begin(snapshot_of(prepared));
       checkpoints->finish(true);
     }
   }
-  report.closing(run, result.stopped);
+  report.closing(prepared, result.stopped);
   return result;
+}
+
+}  // namespace
+
+TrainingResult run_training(const Config& config,
+                            Transport& transport,
+                            const TrainingHooks& hooks) {
+  try {
+    return run(config, transport, hooks);
+  } catch (const MemoryError& error) {
+    throw Error(cat(error.what(), "; ", memory_advice()));
+  } catch (const DeterminismError& error) {
+    throw Error(cat(error.what(), "; set train.deterministic = false to have it all the same"));
+  }
 }
 
 }  // namespace headrace

@@ -22,6 +22,7 @@ namespace headrace {
 
 struct TrainingHooks {
   Console* console = nullptr;  // on rank 0; null: nothing is shown
+  std::string why_cpu;         // devices.h: DeviceChoice
   // Asked before every step; any rank's yes ends the run after it.
   std::function<bool()> stop_requested = {};
   std::function<void(std::int64_t step)> on_step = {};  // before each; from 1

@@ -71,7 +71,7 @@ void Optimizer::step_adamw(const Group& group,
                            const Tensors& values,
                            const Tensors& gradients) {
   Tensors counts = select(counts_, group.members);
-  for (torch::Tensor& count : counts) count.add_(1);
+  torch::_foreach_add_(counts, 1);
   torch::_fused_adamw_(values, gradients, select(first_, group.members),
                        select(second_, group.members),
                        /*max_exp_avg_sqs=*/{}, counts, rate, config_.beta1, config_.beta2,

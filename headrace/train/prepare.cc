@@ -11,6 +11,8 @@
 #include "headrace/data/microbatches.h"
 #include "headrace/model/families.h"
 #include "headrace/train/agreement.h"
+#include "headrace/train/devices.h"
+#include "headrace/train/predicted_memory.h"
 #include "headrace/train/resume.h"
 #include "headrace/train/trainable.h"
 
@@ -72,6 +74,9 @@ Prepared prepare(const Config& config,
   run.naming = naming_of(config.model.family);
   run.places = agree_on_places(config, transport);
   const Plan plan = plan_of(config);
+  set_deterministic(config.train.deterministic, transport.device());
+  require_device_memory(config, transport,
+                        predicted_memory(config, plan)[static_cast<std::size_t>(transport.rank())]);
   std::optional<Resumed> from;
   Start start;
   if (config.resume != Resume::No) from = read_newest(config, plan, run.naming, transport, say);
@@ -93,6 +98,7 @@ Prepared prepare(const Config& config,
       std::make_unique<Trainer>(TrainerOptions{.train = config.train,
                                                .optimizer = config.optimizer,
                                                .shard_optimizer = config.pipeline.shard_optimizer,
+                                               .device = transport.device(),
                                                .steps = run.samples->steps()},
                                 build(config.model.family), plan, transport);
   if (from) {

@@ -1,13 +1,17 @@
 #include "headrace/train/report.h"
 
+#include <utility>
+
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
-#include "headrace/tensor/memory.h"
+#include "headrace/tensor/devices.h"
 #include "headrace/timeline/chrome.h"
 #include "headrace/train/agreement.h"
+#include "headrace/train/devices.h"
 #include "headrace/train/evaluate.h"
 #include "headrace/train/measured_timeline.h"
 #include "headrace/train/summary.h"
+#include "headrace/train/utilisation.h"
 #include "headrace/transport/all_gather.h"
 
 namespace headrace {
@@ -15,12 +19,13 @@ namespace headrace {
 Report::Report(const Config& config, Transport& transport, Console* console)
     : config_(config), transport_(transport), console_(console) {}
 
-void Report::opening(const Prepared& run) {
+void Report::opening(const Prepared& run, const std::string& why_cpu) {
   const Plan& plan = run.trainer->pipeline().plan();
   if (transport_.rank() == 0 && !config_.run_dir.empty())
     folder_.emplace(config_, run.trainer->steps_done());
   if (run.places.claim) write_run_config(run.places.claim->folder(), config_);
-  say(opening_text(config_, plan, *run.samples));
+  const std::string devices = devices_text(transport_, why_cpu);
+  say(opening_text(config_, plan, *run.samples, devices));
   if (!config_.laid_out.empty()) say("# laid out anew: " + config_.laid_out);
   if (!run.origin.empty())
     say(cat(run.trainer->steps_done() > 0 ? "# resumed: " : "# begins with the ", run.origin));
@@ -42,6 +47,10 @@ void Report::step(const TrainerStep& step, double seconds, double loss_scale) {
   clock_.add(transport_.rank(), step.events, step.makespan);
   StepRecord record = step.record;
   record.seconds = seconds;
+  if (!std::exchange(first_, false)) {
+    tokens_ += record.tokens;
+    seconds_ += seconds;
+  }
   if (folder_) folder_->record(record);
   if (console_ != nullptr) console_->step(record);
   if (!step.fault.empty()) return say("note: " + step.fault);
@@ -63,9 +72,27 @@ void Report::say(std::string text) {
   if (console_ != nullptr) console_->line(text);
 }
 
+// Every rank computes at once, as in training.
+std::string Report::utilisation(const Plan& plan) const {
+  const torch::ScalarType type = product_type(config_.train.precision);
+  double product = 0;
+  if (!stated_peak(device_name(transport_.device()), type)) {
+    all_gather(transport_, {}, kStageTimes);
+    const double mine = measured_product(transport_.device(), type);
+    for (const std::vector<double>& theirs : all_gather(transport_, {mine}, kStageTimes))
+      product += theirs.front() / transport_.size();
+  }
+  if (seconds_ <= 0) return "";
+  const double tokens = static_cast<double>(tokens_) / seconds_;
+  const double flops =
+      tokens * flops_per_token(plan, sizes_of(config_.model.family).context) / transport_.size();
+  return utilisation_text(tokens, flops, transport_.device(), type, product);
+}
+
 void Report::closing(const Prepared& run, const std::string& stopped) {
   const Plan& plan = run.trainer->pipeline().plan();
-  const auto times = clock_.gather(transport_, memory_account().peak(), kStageTimes);
+  const auto times = clock_.gather(transport_, peak_memory(transport_.device()), kStageTimes);
+  const std::string used = utilisation(plan);
   if (config_.timeline) {
     const Timeline timeline = gather_timeline(transport_, events_, plan.source.name);
     if (folder_) folder_->write("timeline.json", chrome_trace(timeline));
@@ -74,6 +101,7 @@ void Report::closing(const Prepared& run, const std::string& stopped) {
   }
   if (console_ != nullptr) console_->finish();
   say(closing_table(config_, plan, times));
+  if (!used.empty()) say("# speed: " + used);
   if (!stopped.empty())
     say(cat("stopped ", stopped, ", after step ", run.trainer->steps_done(), " of ",
             run.samples->steps()));

@@ -21,7 +21,8 @@ class Report {
   // Opens the run's folder, on rank 0 where config.run_dir names one. `console` may be null.
   Report(const Config& config, Transport& transport, Console* console);
 
-  void opening(const Prepared& run);
+  // Every rank calls it. `why_cpu`: devices.h.
+  void opening(const Prepared& run, const std::string& why_cpu);
   // Whether an evaluation after this step is missing in the records. Every rank calls it, and gets
   // what is so on rank 0.
   bool lacks_evaluation(std::int64_t step) const;
@@ -33,12 +34,18 @@ class Report {
   void closing(const Prepared& run, const std::string& stopped);
 
  private:
+  std::string utilisation(const Plan& plan) const;
+
   const Config& config_;
   Transport& transport_;
   Console* console_;
   std::optional<RunFolder> folder_;
   StageClock clock_;
   std::vector<Event> events_;  // of the last step
+  // Of all steps but the first, which has more to do.
+  std::int64_t tokens_ = 0;
+  double seconds_ = 0;
+  bool first_ = true;
 };
 
 }  // namespace headrace

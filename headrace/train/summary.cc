@@ -83,13 +83,16 @@ double flops_per_token(const Plan& plan, int context) {
   return 3 * forward / context;  // a backward takes twice a forward
 }
 
-std::string opening_text(const Config& config, const Plan& plan, const Samples& samples) {
+std::string opening_text(const Config& config,
+                         const Plan& plan,
+                         const Samples& samples,
+                         const std::string& devices) {
   const TrainConfig& train = config.train;
   std::ostringstream text;
   text << "# headrace " << HEADRACE_VERSION << ", libtorch " << TORCH_VERSION
-       << "\n# pipeline: " << plan.placement.ranks << " ranks × " << config.pipeline.threads
-       << " threads, schedule " << plan.source.name << ", " << train.microbatches
-       << " microbatches of " << train.microbatch << " sequences of "
+       << "\n# device: " << devices << "\n# pipeline: " << plan.placement.ranks << " ranks × "
+       << config.pipeline.threads << " threads, schedule " << plan.source.name << ", "
+       << train.microbatches << " microbatches of " << train.microbatch << " sequences of "
        << sizes_of(config.model.family).context
        << " tokens: " << count_text(train.batch * sizes_of(config.model.family).context)
        << " tokens a step\n# data: " << samples.file().path().string() << ", "

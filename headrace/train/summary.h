@@ -12,9 +12,12 @@
 
 namespace headrace {
 
-// "#" lines: sizes as resolved, data, model (parameters, operations a token), then the layer →
+// "#" lines: devices (devices.h), sizes as resolved, data, model (parameters, operations a token), then the layer →
 // stage table.
-std::string opening_text(const Config& config, const Plan& plan, const Samples& samples);
+std::string opening_text(const Config& config,
+                         const Plan& plan,
+                         const Samples& samples,
+                         const std::string& devices);
 
 // For each stage: layers, parameters, seconds by what they went to, bubble share, peak memory as
 // measured and as predicted.

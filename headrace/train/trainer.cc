@@ -18,12 +18,6 @@ namespace {
 
 constexpr int kWholeRank = -1;
 
-torch::ScalarType type_of(const std::string& precision) {
-  return precision == "bf16"   ? torch::kBFloat16
-         : precision == "fp16" ? torch::kFloat16
-                               : torch::kFloat32;
-}
-
 // The tensor of that name, which must be there and of that shape.
 const torch::Tensor& tensor_of(const NamedTensors& tensors,
                                const std::string& name,
@@ -43,6 +37,12 @@ double number(const Snapshot& snapshot, const char* name, double otherwise) {
 
 }  // namespace
 
+torch::ScalarType product_type(const std::string& precision) {
+  return precision == "bf16"   ? torch::kBFloat16
+         : precision == "fp16" ? torch::kFloat16
+                               : torch::kFloat32;
+}
+
 Trainer::Trainer(const TrainerOptions& options,
                  const std::vector<LayerSpec>& model,
                  Plan plan,
@@ -54,7 +54,7 @@ Trainer::Trainer(const TrainerOptions& options,
                 transport,
                 {.seed = options.train.seed,
                  .device = options.device,
-                 .precision = type_of(options.train.precision),
+                 .precision = product_type(options.train.precision),
                  .sharded = options.shard_optimizer}),
       asynchronous_(is_asynchronous(schedule_of(
           pipeline_.plan(), static_cast<int>(options.train.microbatches), Pass::Train))),
@@ -125,13 +125,15 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   if (!result.finite && !overflows) fault = meet_fault(result, input, policy);
   if (result.finite) skipped_ = 0;
 
-  const double update_start = transport_.clock();
+  const Stopwatch& watch = pipeline_.watch();
+  const Instant update_start = watch.take();
   if (!asynchronous_ && result.finite) {
     update(parts_.front(), rate);
     pipeline_.gradients().share_values(done_);
   }
   if (fault.empty()) loss_scale_.after_step(overflows);
-  const double update_end = transport_.clock();
+  auto updated = std::optional(std::pair(update_start, watch.take()));
+  if (watch.is_of_device()) updated.swap(unread_update_);
 
   TrainerStep step;
   step.events = pipeline_.events();
@@ -141,7 +143,8 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   };
   if (pipeline_.ownership().any_shared())
     note(Kind::ReduceGradients, result.reduce_start, result.reduce_end);
-  if (!asynchronous_) note(Kind::Update, update_start, update_end);
+  if (!asynchronous_ && updated)
+    note(Kind::Update, watch.seconds(updated->first), watch.seconds(updated->second));
   step.makespan = result.makespan;
   step.fault = std::move(fault);
   step.told = std::move(result.told);

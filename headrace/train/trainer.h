@@ -12,7 +12,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "headrace/checkpoint/snapshot.h"
@@ -34,6 +36,9 @@ struct TrainerOptions {
   std::int64_t steps = 0;  // of the whole run, which the learning rate decays over
 };
 
+// The type of matrix products that a TrainConfig's precision names.
+torch::ScalarType product_type(const std::string& precision);
+
 struct StepHooks {
   std::function<void(const Action&)> before_action = {};  // may be empty
   std::vector<double> tell = {};                          // StepPolicy::tell
@@ -45,7 +50,8 @@ struct TrainerStep {
   std::string fault = {};
   double usual_loss = 0;  // where record.spike: what it has been lately
   double makespan = 0;    // StepResult's
-  // Of this rank, with the reduction and the update of all its stages (stage_times.h).
+  // Of this rank, with the reduction and the update of all its stages (stage_times.h); on a device, which has not
+  // come to it yet, with the update of the step before.
   std::vector<Event> events;
   std::vector<std::vector<double>> told;  // by rank
 };
@@ -97,6 +103,8 @@ class Trainer {
   std::vector<Part> parts_;
   LossScale loss_scale_;
   LossTrend trend_;
+  // Of the last step's update on a device: known with the next step's times.
+  std::optional<std::pair<Instant, Instant>> unread_update_;
   std::int64_t skipped_ = 0;  // the last steps in a row, but for overflows
   std::int64_t done_ = 0;     // steps
 };

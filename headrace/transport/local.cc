@@ -138,6 +138,7 @@ Message LocalArrival::wait() {
   Sent sent = std::move(channel.messages.extract(number_).mapped());
   taken_ = true;
   lock.unlock();
+  take_over(sent.message.tensors, sent.message.ready);
   check(sent.label == label_, "rank ", to_, " expected ", to_string(label_), " from rank ", from_,
         ", which sent ", to_string(sent.label));
   if (world_->options.delay > 0) {
@@ -164,12 +165,16 @@ class Local : public Transport {
   std::unique_ptr<Arrival> receive(int from, const Label& label) override;
   void flush() override;
   void set_limit(double seconds) override;
+  double limit() const override;
+  torch::Device device() const override { return world_->options.device; }
   double clock() const override { return seconds_now(); }
   double clock_error() const override { return 0; }
   Failure fail(int at_fault, const std::string& what) override;
   void abort(const std::string& why) override;
 
  private:
+  void require_running() const override;
+
   const std::shared_ptr<World> world_;
   const int rank_;
   double last_arrival_ = 0;
@@ -184,6 +189,7 @@ Local::~Local() {
 void Local::send(int to, const Label& label, const Tensors& tensors) {
   assert(to >= 0 && to < size() && to != rank_);
   Sent sent{label, {dense(tensors, label), seconds_now(), 0}};
+  sent.message.ready = marks_of(sent.message.tensors);
   last_arrival_ = sent.message.arrived = sent.message.sent + world_->options.delay;
   std::unique_lock lock(world_->mutex);
   world_->check_alive(rank_);
@@ -207,6 +213,16 @@ std::unique_ptr<Arrival> Local::receive(int from, const Label& label) {
 void Local::set_limit(double seconds) {
   const std::lock_guard lock(world_->mutex);
   world_->state(rank_).limit = seconds;
+}
+
+double Local::limit() const {
+  const std::lock_guard lock(world_->mutex);
+  return world_->state(rank_).limit;
+}
+
+void Local::require_running() const {
+  const std::lock_guard lock(world_->mutex);
+  world_->check_alive(rank_);
 }
 
 void Local::flush() {

@@ -15,12 +15,14 @@
 
 namespace headrace {
 
-// For tests of what a real network does.
+// But for the device, for tests of what a real network does.
 struct LocalOptions {
   // Seconds until a message is copied and handed over; a sender that writes into its tensors
   // meanwhile is found out.
   double delay = 0;
   bool capacity_zero = false;  // send() blocks until the peer has posted its receive
+  torch::Device device =
+      torch::kCPU;  // that the ranks compute on; tensors of others are handed over as they are
 };
 
 // One for each rank; each is to be used, and destroyed, by the thread that runs its rank.

@@ -1,6 +1,10 @@
 #include "headrace/transport/transport.h"
 
+#include <chrono>
 #include <string>
+#include <thread>
+
+#include "headrace/base/text.h"
 
 namespace headrace {
 
@@ -34,6 +38,19 @@ std::string to_string(const Label& label) {
   if (label.microbatch >= 0)
     text += cat(channel_of(label.purpose) == 0 ? ", microbatch " : ", group ", label.microbatch);
   return label.step < 0 ? text : text + cat(", step ", label.step + 1);
+}
+
+void Transport::await(const Mark& mark) {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto kShort = std::chrono::microseconds(20), kLong = std::chrono::microseconds(200);
+  const auto begin = Clock::now();
+  while (!mark.reached()) {
+    const std::chrono::duration<double> waited = Clock::now() - begin;
+    require_running();
+    check(waited.count() < limit(), "rank ", rank(), " waited ", fixed_text(limit(), 1),
+          " s for its device, ", device().str(), ", which has not done what it was given");
+    std::this_thread::sleep_for(waited < std::chrono::milliseconds(1) ? kShort : kLong);
+  }
 }
 
 bool spans_hosts(const Transport& transport) {

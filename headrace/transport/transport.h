@@ -27,6 +27,7 @@
 #include <torch/types.h>
 
 #include "headrace/base/error.h"
+#include "headrace/tensor/streams.h"
 #include "headrace/tensor/tensors.h"
 
 namespace headrace {
@@ -68,6 +69,8 @@ struct Message {
   Tensors tensors;
   double sent = 0;  // when the sender started it, on this rank's clock (seconds; transport.clock())
   double arrived = 0;  // when it was here as a whole, as far as this rank has looked
+  // Of tensors on devices: what has to be done there before they may be used. Arrival::wait() sees to it.
+  Marks ready = {};
 };
 
 // A peer is gone, or was silent beyond the limit. `peer` is the rank at fault, as far as can be
@@ -85,7 +88,8 @@ class Arrival {
   Arrival& operator=(const Arrival&) = delete;
   virtual ~Arrival() = default;
 
-  // The message; may be called once.
+  // The message; may be called once. Its tensors on devices may still be on their way: what the caller's thread
+  // gives to the device from here on comes after them.
   virtual Message wait() = 0;
 };
 
@@ -110,13 +114,22 @@ class Transport {
   // How often a launcher that starts ranks anew in one store (torchrun) has started this run before.
   virtual int restarts() const { return 0; }
 
+  // Where tensors that left a device of a peer arrive. The CPU, unless every rank has a device.
+  virtual torch::Device device() const { return torch::kCPU; }
+  // Whether they go there without a way through the host, between all ranks of this one's.
+  virtual bool is_straight() const { return true; }
+
   virtual void send(int to, const Label& label, const Tensors& tensors) = 0;
   virtual std::unique_ptr<Arrival> receive(int from, const Label& label) = 0;
   // Waits until everything this rank has sent has left it.
   virtual void flush() = 0;
+  // Waits until the device has come to a mark. The one wait for it that ends as all waits do: a device that waits
+  // for a peer that is gone would hold this thread for ever.
+  void await(const Mark& mark);
 
   // The limit of each wait, in seconds (start-up and steps have different ones).
   virtual void set_limit(double seconds) = 0;
+  virtual double limit() const = 0;
   // Seconds on a clock that all ranks of the run share (to within clock_error()).
   virtual double clock() const = 0;
   virtual double clock_error() const = 0;
@@ -126,6 +139,10 @@ class Transport {
   virtual Failure fail(int at_fault, const std::string& what) = 0;
   // Ends every wait of this rank with an Error. For any thread.
   virtual void abort(const std::string& why) = 0;
+
+ private:
+  // Throws why the run has failed, where it has.
+  virtual void require_running() const = 0;
 };
 
 bool spans_hosts(const Transport& transport);

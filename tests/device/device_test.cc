@@ -6,14 +6,18 @@
 #include <string>
 #include <vector>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "headrace/model/gpt.h"
+#include "headrace/tensor/streams.h"
+#include "headrace/train/evaluate.h"
 #include "headrace/train/trainer.h"
 #include "headrace/transport/all_gather.h"
 #include "headrace/transport/local.h"
 #include "tests/device/test_device.h"
 #include "tests/train/random_batch.h"
+#include "tests/transport/backends.h"
 
 namespace headrace {
 namespace {
@@ -32,12 +36,19 @@ struct Case {
   std::string precision = "fp32";
   std::string optimizer = "adamw";
   bool recompute = false;
+  std::string over = "local";  // or "c10d", "c10d_rings"
 };
+
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.name;
+}
 
 struct Outcome {
   std::vector<double> losses, norms;
   NamedTensors weights;
-  std::int64_t waits = 0;  // of the host, in all steps and ranks
+  std::int64_t waits = 0;             // of the host, in all steps and ranks
+  std::int64_t evaluation_waits = 0;  // and in an evaluation
+  double evaluation = 0;
 };
 
 Outcome run(const Case& c, torch::Device device) {
@@ -61,7 +72,10 @@ Outcome run(const Case& c, torch::Device device) {
   Outcome outcome;
   std::mutex mutex;
   std::int64_t before = 0;
-  run_ranks(plan.placement.ranks, [&](Transport& transport) {
+  order_faults();
+  const auto work = [&](Transport& transport) {
+    // As processes with a device each would, and ranks on one device may, each computes on a stream of its own.
+    const OwnStream own(device);
     Trainer trainer({.train = train,
                      .optimizer = {.kind = c.optimizer, .warmup = 2, .clip = 0.5},
                      .shard_optimizer = c.sharded,
@@ -81,10 +95,22 @@ Outcome run(const Case& c, torch::Device device) {
     meet();
     if (transport.rank() == 0) outcome.waits = host_waits() - before;
     meet();
+    const EvaluationRecord evaluation =
+        evaluate(trainer.pipeline(), random_batch(kSteps, kRows, kContext, kVocabulary), 1, kSteps);
+    meet();
+    if (transport.rank() == 0) {
+      outcome.evaluation = evaluation.loss;
+      outcome.evaluation_waits = host_waits() - before - outcome.waits;
+    }
+    meet();
     const std::lock_guard lock(mutex);
     for (const auto& [name, value] : trainer.snapshot().weights)
       outcome.weights[name] = value.cpu();
-  });
+  };
+  if (c.over == "local")
+    run_ranks(plan.placement.ranks, work, {.device = device});
+  else
+    run_c10d(plan.placement.ranks, c.over == "c10d_rings", work, device);
   return outcome;
 }
 
@@ -116,10 +142,13 @@ TEST_P(OnADevice, IsAsInOneProcess) {
   ASSERT_EQ(actual.weights.size(), expected.weights.size());
   for (const auto& [name, value] : expected.weights)
     EXPECT_TRUE(torch::equal(actual.weights.at(name), value)) << name;
-  // A rank waits for its gradients' norms, and one with the last stage for its losses: however many microbatches
-  // and parameters there are.
+  EXPECT_EQ(actual.evaluation, expected.evaluation);
+  EXPECT_THAT(order_faults(), testing::IsEmpty());
+  // A rank waits for its device once a step, at its end, for its losses and its gradients' norms, however many
+  // microbatches and parameters there are; in an evaluation, one with the last stage does.
   const int replicas = GetParam().replicas.front();
-  EXPECT_EQ(actual.waits, kSteps * (GetParam().ranks + 1) * replicas);
+  EXPECT_EQ(actual.waits, kSteps * GetParam().ranks * replicas);
+  EXPECT_EQ(actual.evaluation_waits, replicas);
 }
 
 // Its kernels are the CPU's, on tensors that are laid out in another way.
@@ -144,7 +173,15 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "untied", .ranks = 2, .tied = false, .dropout = 0.1},
         Case{.name = "interleaved", .schedule = "interleaved", .ranks = 2, .optimizer = "sgd"},
         Case{.name = "bf16", .ranks = 2, .precision = "bf16"},
-        Case{.name = "fp16", .ranks = 2, .precision = "fp16"}),
+        Case{.name = "fp16", .ranks = 2, .precision = "fp16"},
+        Case{.name = "c10d", .ranks = 3, .over = "c10d"},
+        Case{.name = "c10d_rings", .schedule = "zb-h1", .ranks = 2, .over = "c10d_rings"},
+        Case{.name = "c10d_replicas", .ranks = 2, .replicas = {2}, .over = "c10d"},
+        Case{.name = "c10d_sharded",
+             .ranks = 1,
+             .replicas = {2},
+             .sharded = true,
+             .over = "c10d_rings"}),
     [](const auto& each) { return each.param.name; });
 
 }  // namespace

@@ -182,7 +182,8 @@ Outcome piped(const std::vector<bool>& trained,
                                              recompute ? Recompute::All : Recompute::None));
       pointers.push_back(mine.back().get());
     }
-    Executor executor(transport, schedule.placement, pointers);
+    const Stopwatch watch(transport, torch::kCPU);
+    Executor executor(transport, schedule.placement, pointers, watch);
     for (int step = 0; step < 2; ++step) {
       IdsIn ends(step);
       executor.run(schedule, {.step = step, .normaliser = [](int) { return 0.1; }}, ends);

@@ -192,7 +192,8 @@ TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
         for (Tensor& weight : weights.back()) weight.mutable_grad() = torch::zeros_like(weight);
       }
       Stage stage(s, std::move(layers), std::move(weights), Recompute::None);
-      Executor executor(transport, p.placement, {&stage});
+      const Stopwatch watch(transport, torch::kCPU);
+      Executor executor(transport, p.placement, {&stage}, watch);
       const StepInput input = input_of(0, 8);
       Dropped ends(input);
       RunOptions options;

@@ -27,7 +27,10 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
 }
 
 // Ranks that meet at a store and talk over Gloo, though they are threads of one process here.
-inline void run_c10d(int ranks, bool share_memory, const std::function<void(Transport&)>& work) {
+inline void run_c10d(int ranks,
+                     bool share_memory,
+                     const std::function<void(Transport&)>& work,
+                     torch::Device device = torch::kCPU) {
   const Listening listening = listen_on_free_port();
   run_ranks(
       ranks,
@@ -38,7 +41,7 @@ inline void run_c10d(int ranks, bool share_memory, const std::function<void(Tran
         place.port = listening.port;
         place.share_memory = share_memory;
         if (rank == 0) place.listen_fd = listening.fd;
-        return c10d_transport(place, 30);
+        return c10d_transport(place, 30, device);
       },
       work);
 }

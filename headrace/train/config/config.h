@@ -48,6 +48,7 @@ struct TrainConfig {
   std::int64_t skip_limit = 10;   // so many skipped in a row end the run
   std::int64_t verify_every = 0;  // steps between comparisons of copies (copies.h); 0: none
   double time_limit = 0;          // seconds, after which the run saves and stops; 0: none
+  bool deterministic = true;      // on CUDA: kernels that give the same bits each time, or none
 };
 
 struct OptimizerConfig {
@@ -81,9 +82,11 @@ struct PipelineConfig {
   std::vector<int> balance;        // transformer blocks a stage
   std::vector<std::string> split;  // or the first layer of each later stage
   RecomputeWish recompute = Recompute::None;
-  int threads = 0;           // intra-op threads a rank; 0: cores ÷ ranks
-  double start_limit = 300;  // seconds: rendezvous, loading, the first step
-  double step_limit = 120;   // seconds: any wait of a later step
+  std::string device = "auto";  // or "cpu", "cuda"; auto: CUDA where each rank of a host has one
+  int ranks_per_device = 1;     // of a host's ranks, so many after one another share a CUDA device
+  int threads = 0;              // intra-op threads a rank; 0: cores ÷ ranks
+  double start_limit = 300;     // seconds: rendezvous, loading, the first step
+  double step_limit = 120;      // seconds: any wait of a later step
 };
 
 struct CheckpointConfig {

@@ -31,6 +31,11 @@ void add_pipeline_keys(std::vector<Key>& table) {
   pipeline("recompute", &P::recompute, RecomputeRule{},
            "what is computed again in the backward instead of kept: the attention branches, all "
            "activations, or all of some stages");
+  pipeline("device", &P::device, Choice{{"auto", "cpu", "cuda"}},
+           "what the ranks compute on; auto: CUDA where every rank has a device, else the CPU");
+  pipeline(
+      "ranks_per_device", &P::ranks_per_device, Whole{1},
+      "how many of a host's ranks share a CUDA device; their tensors then go through the host");
   pipeline("threads", &P::threads, Whole{0}, "a rank; 0: cores ÷ ranks, at least 1");
   pipeline("start_limit", &P::start_limit, Seconds{}, "longest wait until the first step is done");
   pipeline("step_limit", &P::step_limit, Seconds{}, "longest wait in a later step");

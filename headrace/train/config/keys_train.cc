@@ -34,6 +34,9 @@ void add_train_keys(std::vector<Key>& table) {
         "steps between comparisons of the weights that several ranks hold (replicas, tied "
         "embeddings), which end "
         "the run where bits differ; 0: none");
+  train("deterministic", &T::deterministic, Flag{},
+        "on CUDA: kernels that give the same bits each time; an operation that has none ends the "
+        "run");
   train("time_limit", &T::time_limit, Seconds{},
         "from the start; the run saves and stops before a further step would pass it");
 }

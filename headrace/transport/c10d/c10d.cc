@@ -21,7 +21,7 @@ using Lock = std::unique_lock<std::mutex>;
 
 class C10d : public Transport {
  public:
-  C10d(const Rendezvous& place, Started started, torch::Device device);
+  C10d(const Rendezvous& place, Started started);
   ~C10d() override;
 
   int rank() const override { return state_->rank; }
@@ -33,6 +33,9 @@ class C10d : public Transport {
   std::unique_ptr<Arrival> receive(int from, const Label& label) override;
   void flush() override;
   void set_limit(double seconds) override;
+  double limit() const override;
+  torch::Device device() const override { return device_; }
+  bool is_straight() const override;
   double clock() const override { return shared_clock(*state_); }
   double clock_error() const override { return clock_error_; }
   int restarts() const override { return restarts_; }
@@ -56,8 +59,10 @@ class C10d : public Transport {
                               std::chrono::duration<double>(state_->limit));
   }
   void part(bool clean);
+  void require_running() const override;
 
   const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
+  const torch::Device device_;
   const bool serves_;  // the run's store
   const int restarts_;
   GroupBackend group_;
@@ -86,8 +91,9 @@ class C10dArrival : public Arrival {
   std::shared_ptr<Posted> slot_;
 };
 
-C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
-    : serves_(place.rank == 0 && !place.store_is_served),
+C10d::C10d(const Rendezvous& place, Started started)
+    : device_(started.device),
+      serves_(place.rank == 0 && !place.store_is_served),
       restarts_(started.restarts),
       group_(std::move(started.group)),
       rings_(std::move(started.rings)) {
@@ -103,10 +109,11 @@ C10d::C10d(const Rendezvous& place, Started started, torch::Device device)
       std::optional<Rings> rings;
       if (started.shares_memory[static_cast<std::size_t>(peer)])
         rings = {rings_->from(peer, channel), rings_->to(peer, channel)};
-      // Device groups keep one order of all that they move, so that only one channel can have them.
+      // Device groups keep one order of all that they move: each channel has its own.
+      const bool straight = started.is_straight[static_cast<std::size_t>(peer)];
       link = std::make_unique<Link>(state_, group_,
-                                    channel == 0 ? started.device_groups : DeviceGroups(), rings,
-                                    peer, static_cast<int>(channel), device);
+                                    straight ? started.device_groups[channel] : DeviceGroups(),
+                                    rings, peer, static_cast<int>(channel), device_);
     }
   failures_ = std::make_unique<Failures>(state_, std::move(started.store_thread));
 }
@@ -154,7 +161,10 @@ Message C10d::wait(int from, Posted& posted) {
   wait(lock, waiting, deadline, [&] { return posted.done; });
   check(posted.mismatch.empty(), "rank ", rank(), " expected ", to_string(posted.label),
         " from rank ", from, ", which sent ", posted.mismatch);
-  return std::move(posted.message);
+  lock.unlock();
+  Message message = std::move(posted.message);
+  take_over(message.tensors, message.ready);
+  return message;
 }
 
 void C10d::send(int to, const Label& label, const Tensors& tensors) {
@@ -196,6 +206,21 @@ void C10d::flush() {
 void C10d::set_limit(double seconds) {
   const Lock lock(state_->mutex);
   state_->limit = seconds;
+}
+
+double C10d::limit() const {
+  const Lock lock(state_->mutex);
+  return state_->limit;
+}
+
+void C10d::require_running() const {
+  const Lock lock(state_->mutex);
+  check_running(*state_);
+}
+
+bool C10d::is_straight() const {
+  return std::ranges::all_of(
+      links_, [](const auto& each) { return each == nullptr || each->is_straight(); });
 }
 
 Failure C10d::fail(int at_fault, const std::string& what) {
@@ -293,7 +318,7 @@ std::unique_ptr<Transport> c10d_transport(const Rendezvous& place,
                                           torch::Device device) {
   Started started = start_c10d(place, start_limit, device);
   const std::vector<Introduction> introductions = started.introductions;
-  auto transport = std::make_unique<C10d>(place, std::move(started), device);
+  auto transport = std::make_unique<C10d>(place, std::move(started));
   transport->set_limit(start_limit);
   transport->agree_on_clock(introductions);
   return transport;

@@ -4,26 +4,16 @@
 #include <chrono>
 #include <utility>
 
-#include "headrace/transport/dense.h"
+#include "headrace/tensor/streams.h"
 
 namespace headrace {
 
 namespace {
 
-constexpr int kFirstTag = 0;  // plus kTags a channel
-constexpr int kRestTag = 1;
-constexpr int kTags = 2;
 // First parts of this many messages are taken in before their receives are posted.
 constexpr int kExpected = 8;
-// So many small messages may have left without being let go of.
-constexpr std::size_t kHeld = 64;
-constexpr auto kForever = std::chrono::hours(24 * 365);
 constexpr auto kRingPause = std::chrono::milliseconds(20);  // between looks whether to go on
 constexpr auto kNone = std::chrono::milliseconds(0);
-constexpr auto kRoomPause = std::chrono::milliseconds(1);
-
-// An operation was ended: the link is being destroyed, or the caller's wait is over.
-struct Ending {};
 
 }  // namespace
 
@@ -35,64 +25,28 @@ Link::Link(std::shared_ptr<RunState> state,
            int channel,
            torch::Device device)
     : state_(std::move(state)),
-      backend_(std::move(backend)),
-      groups_(std::move(groups)),
       rings_(rings),
-      peer_(peer),
       channel_(channel),
-      device_(device) {}
+      device_(device),
+      operations_(state_->rank, peer, channel, std::move(backend), std::move(groups)),
+      outbox_(state_, operations_, rings ? std::optional<Ring>(rings->out) : std::nullopt, device) {
+}
 
 Link::~Link() {
   {
     const std::lock_guard lock(state_->mutex);
     stopping_ = true;
     receive_posted_.notify_all();
-    send_started_.notify_all();
+    outbox_.stop();
   }
-  {
-    const std::lock_guard lock(works_mutex_);
-    ending_ = true;
-    for (const GroupWork& work : works_) work->abort();
-  }
+  operations_.end();
   if (receiver_.joinable()) receiver_.join();
   if (end_watch_.joinable()) end_watch_.join();
-  if (reaper_.joinable()) reaper_.join();
 }
 
-GroupWork Link::start(bool sending, torch::Tensor tensor, int tag) {
-  const bool device = !tensor.is_cpu();
-  const GroupBackend& group = !device                             ? backend_
-                              : (state_->rank < peer_) == sending ? groups_.to_higher
-                                                                  : groups_.to_lower;
-  std::vector<torch::Tensor> tensors = {std::move(tensor)};
-  const std::lock_guard lock(works_mutex_);
-  if (ending_) throw Ending();
-  tag += kTags * channel_;
-  GroupWork work = sending ? group->send(tensors, peer_, tag) : group->recv(tensors, peer_, tag);
-  works_.insert(work);
-  return work;
-}
-
-void Link::finish(const GroupWork& work) {
-  const auto forget = [&] {
-    const std::lock_guard lock(works_mutex_);
-    works_.erase(work);
-    if (ending_) throw Ending();
-  };
-  bool done = false;
-  try {
-    done = work->wait(kForever);
-  } catch (const std::exception&) {
-    forget();
-    throw;
-  }
-  forget();
-  if (!done) throw Ending();
-}
-
-void Link::set_broken(std::optional<std::string>& which, const std::string& why) {
+void Link::set_broken(const std::string& why) {
   const std::lock_guard lock(state_->mutex);
-  if (!which) which = why;
+  if (!receive_broken_) receive_broken_ = why;
   state_->changed.notify_all();
 }
 
@@ -105,96 +59,7 @@ void Link::set_ended() {
 
 void Link::send(const Label& label, const Tensors& tensors) {
   if (rings_) listen();
-  // What can go straight from device to device is to take no way through the CPU.
-  const bool device_to_device = groups_.to_higher != nullptr;
-  const Packed packed =
-      pack(label, sequence_++, shared_clock(*state_), dense(tensors, label),
-           rings_ && !device_to_device ? kRingPart : kFirstPart, device_to_device);
-  try {
-    send_first(packed.first);
-    for (const torch::Tensor& tensor : packed.rest) send_over_backend(tensor, kRestTag);
-  } catch (const std::exception& error) {
-    set_broken(send_broken_, brief(error));
-  }
-  // Waking a thread costs more than a small message holds: those are let go of many at a time.
-  const std::lock_guard lock(state_->mutex);
-  if (!packed.rest.empty() || unput_ > 0 || sending_.size() >= kHeld) reap();
-}
-
-void Link::send_first(const torch::Tensor& first) {
-  if (!rings_) return send_over_backend(first, kFirstTag);
-  {
-    const std::lock_guard lock(state_->mutex);
-    if (unput_ == 0 && rings_->out.try_put(first)) return;
-    sending_.push_back({first, {}});
-    ++unput_;
-    ++unsent_;
-  }
-  if (!reaper_.joinable()) reaper_ = std::thread([this] { reap_all(); });
-}
-
-void Link::send_over_backend(const torch::Tensor& tensor, int tag) {
-  GroupWork work = start(true, tensor, tag);
-  {
-    const std::lock_guard lock(state_->mutex);
-    if (send_broken_) return;
-    sending_.push_back({tensor, std::move(work)});
-    ++unsent_;
-  }
-  if (!reaper_.joinable()) reaper_ = std::thread([this] { reap_all(); });
-}
-
-void Link::end() {
-  try {
-    send_over_backend(pack_end(sequence_++), kFirstTag);
-  } catch (const std::exception& error) {
-    set_broken(send_broken_, brief(error));
-  }
-  const std::lock_guard lock(state_->mutex);
-  reap();
-}
-
-void Link::reap() {
-  reaping_ = true;
-  send_started_.notify_one();
-}
-
-void Link::reap_all() {
-  try {
-    while (true) {
-      Sending oldest;
-      {
-        std::unique_lock lock(state_->mutex);
-        if (sending_.empty()) reaping_ = false;
-        send_started_.wait(lock, [&] { return stopping_ || (reaping_ && !sending_.empty()); });
-        if (stopping_) return;
-        oldest = std::move(sending_.front());
-        sending_.pop_front();
-      }
-      if (oldest.work)
-        finish(oldest.work);
-      else if (!put_when_there_is_room(oldest.tensor))
-        return;
-      oldest = {};
-      const std::lock_guard lock(state_->mutex);
-      if (--unsent_ == 0) state_->changed.notify_all();
-    }
-  } catch (const Ending&) {
-  } catch (const std::exception& error) {
-    set_broken(send_broken_, brief(error));
-    const std::lock_guard lock(state_->mutex);
-    sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
-  }
-}
-
-bool Link::put_when_there_is_room(const torch::Tensor& first) {
-  std::unique_lock lock(state_->mutex);
-  while (!rings_->out.try_put(first)) {
-    if (stopping_ || send_broken_) return false;
-    send_started_.wait_for(lock, kRoomPause, [&] { return stopping_; });
-  }
-  --unput_;
-  return true;
+  outbox_.send(label, tensors);
 }
 
 void Link::start_receiving() {
@@ -242,13 +107,13 @@ void Link::listen() {
     for (int i = 0; i < (rings_ ? 1 : kExpected); ++i)
       expect_first(torch::empty({kFirstPart}, torch::kUInt8));
   } catch (const std::exception& error) {
-    set_broken(receive_broken_, brief(error));
+    set_broken(brief(error));
   }
   if (rings_) end_watch_ = std::thread([this] { watch_end(); });
 }
 
 void Link::expect_first(torch::Tensor bytes) {
-  GroupWork work = start(false, bytes, kFirstTag);
+  GroupWork work = operations_.start_receive(bytes, kFirstTag);
   expected_.push_back({std::move(bytes), std::move(work)});
 }
 
@@ -256,7 +121,7 @@ torch::Tensor Link::take_from_backend() {
   if (expected_.empty()) return {};  // the link is broken
   const Expected oldest = std::move(expected_.front());
   expected_.pop_front();
-  finish(oldest.work);
+  operations_.finish(oldest.work);
   return oldest.bytes;
 }
 
@@ -282,8 +147,8 @@ void Link::watch_end() {
   {
     const std::lock_guard lock(state_->mutex);
     if (!connection_over_) connection_over_ = why;
+    outbox_.set_broken(why);
   }
-  set_broken(send_broken_, why);
 }
 
 torch::Tensor Link::take_first(const std::function<bool()>& stop) {
@@ -309,16 +174,17 @@ Received Link::receive_rest(const Opened& opened, const torch::Tensor& first) {
   torch::Tensor descriptions;
   if (opened.descriptions_apart) {
     descriptions = torch::empty({opened.descriptions}, torch::kUInt8);
-    finish(start(false, descriptions, kRestTag));
+    operations_.finish(operations_.start_receive(descriptions, kRestTag));
   }
-  const bool device_to_device = groups_.to_higher != nullptr;
-  Received received = receive_buffers(opened, first, descriptions,
-                                      device_to_device ? device_ : torch::Device(torch::kCPU));
+  Received received =
+      receive_buffers(opened, first, descriptions, device_, operations_.is_straight());
   if (opened.values_inside) return received;
-  std::vector<GroupWork> works;
+  std::vector<std::pair<GroupWork, bool>> works;
   for (const torch::Tensor& tensor : received.tensors)
-    if (tensor.defined() && tensor.numel() > 0) works.push_back(start(false, tensor, kRestTag));
-  for (const GroupWork& work : works) finish(work);
+    if (tensor.defined() && tensor.numel() > 0)
+      works.emplace_back(operations_.start_receive(tensor, kRestTag), tensor.is_cpu());
+  for (const auto& [work, to_host] : works)
+    to_host ? operations_.finish(work) : operations_.finish_on_device(work);
   return received;
 }
 
@@ -330,17 +196,19 @@ void Link::deliver(const torch::Tensor& first, const Opened& opened) {
   try {
     received = receive_rest(opened, first);
   } catch (const Ending& ending) {
-    set_broken(receive_broken_, "the wait for it ended in the middle of a message");
+    set_broken("the wait for it ended in the middle of a message");
     throw;
   }
   for (std::size_t i = 0; i < received.tensors.size(); ++i) {
     torch::Tensor& tensor = received.tensors[i];
     if (!tensor.defined()) continue;
-    if (received.on_device[i]) tensor = tensor.to(device_);
+    if (received.on_device[i]) tensor = to_device(tensor, device_);
     tensor.set_requires_grad(received.requires_grad[i]);
   }
+  Marks ready = marks_of(received.tensors);
   const std::lock_guard lock(state_->mutex);
-  posted->message = {std::move(received.tensors), opened.sent, shared_clock(*state_)};
+  posted->message = {std::move(received.tensors), opened.sent, shared_clock(*state_),
+                     std::move(ready)};
   if (posted->label != opened.label) posted->mismatch = to_string(opened.label);
   posted->done = true;
 }
@@ -352,6 +220,7 @@ void Link::receive_all() {
     return stopping_;
   };
   try {
+    const OwnStream beside(device_);
     while (true) {
       const torch::Tensor first = held_.defined() ? std::exchange(held_, {}) : take_first(stop);
       if (!first.defined()) return;
@@ -363,7 +232,7 @@ void Link::receive_all() {
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(receive_broken_, brief(error));
+    set_broken(brief(error));
   }
 }
 
@@ -381,7 +250,7 @@ void Link::take_until_done(const Posted& posted, const std::function<bool()>& st
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
-    set_broken(receive_broken_, brief(error));
+    set_broken(brief(error));
   }
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "headrace/base/text.h"
+#include "headrace/tensor/devices.h"
 #include "headrace/transport/c10d/nccl.h"
 #include "headrace/transport/c10d/open_store.h"
 #include "headrace/transport/c10d/round.h"
@@ -122,12 +123,14 @@ std::vector<Introduction> introduce(const Rendezvous& place,
                                     StoreThread& store_thread,
                                     const std::string& address,
                                     const std::string& rings,
+                                    torch::Device device,
                                     double limit,
                                     double set_limit) {
   std::array<char, 256> host{};
   gethostname(host.data(), host.size() - 1);
-  const std::string own = join_text(
-      {std::to_string(place.size), host.data(), boot_id(), network_id(), address, rings}, "\n");
+  const std::string own = join_text({std::to_string(place.size), host.data(), boot_id(),
+                                     network_id(), address, rings, device_identity(device)},
+                                    "\n");
   store_thread.must(
       [=](c10d::Store& store) {
         check(store.add(cat("joined/", place.rank), 1) == 1, "two processes are rank ", place.rank,
@@ -141,11 +144,11 @@ std::vector<Introduction> introduce(const Rendezvous& place,
   std::vector<std::string> networks;
   for (const std::string& text : texts) {
     const std::vector<std::string> parts = split_text(text, '\n');
-    assert(parts.size() == 6);
+    assert(parts.size() == 7);
     check(parts[0] == std::to_string(place.size), "rank ", introductions.size(), " was told of ",
           parts[0], " ranks, and rank ", place.rank, " of ", place.size,
           "; start all with the same WORLD_SIZE");
-    introductions.push_back({parts[1], parts[2], parts[4], parts[5]});
+    introductions.push_back({parts[1], parts[2], parts[4], parts[5], parts[6]});
     networks.push_back(parts[3]);
   }
   for (std::size_t a = 0; a < networks.size(); ++a)
@@ -179,6 +182,27 @@ std::vector<bool> share_memory(const Rendezvous& place,
   return both;
 }
 
+// One kind of device for all, or none.
+torch::Device common_device(const std::vector<Introduction>& introductions, torch::Device own) {
+  const auto kind = [](const Introduction& rank) { return split_text(rank.device, ' ').front(); };
+  const bool are_alike = std::ranges::all_of(introductions, [&](const Introduction& rank) {
+    return kind(rank) == kind(introductions.front());
+  });
+  return are_alike ? own : torch::Device(torch::kCPU);
+}
+
+// NCCL joins no two ranks that have one device.
+std::vector<bool> straight_ways(const Rendezvous& place,
+                                const std::vector<Introduction>& introductions,
+                                torch::Device device) {
+  const Introduction& own = introductions[static_cast<std::size_t>(place.rank)];
+  std::vector<bool> ways;
+  for (const Introduction& rank : introductions)
+    ways.push_back(device.is_cuda() && has_nccl &&
+                   (rank.boot != own.boot || rank.device != own.device));
+  return ways;
+}
+
 }  // namespace
 
 Started start_c10d(const Rendezvous& place, double limit, torch::Device device) {
@@ -205,10 +229,13 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
   started.rings = std::make_unique<SharedRings>(place.rank, place.size);
   started.introductions =
       introduce(place, *started.store_thread, address,
-                place.share_memory ? started.rings->address() : "", rest(), limit);
+                place.share_memory ? started.rings->address() : "", device, rest(), limit);
+  started.device = common_device(started.introductions, device);
+  started.is_straight = straight_ways(place, started.introductions, started.device);
   started.shares_memory = share_memory(place, *started.store_thread, started.introductions,
                                        *started.rings, rest(), limit);
   const auto made = std::make_shared<Started>();
+  const bool straight = std::ranges::find(started.is_straight, true) != started.is_straight.end();
   started.store_thread->must(
       [=, seconds = rest()](c10d::Store& store) {
         using Gloo = c10d::ProcessGroupGloo;
@@ -222,7 +249,10 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
           made->group =
               c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", shared),
                                         place.rank, place.size, options);
-          if (device.is_cuda()) made->device_groups = nccl_groups(shared, place.rank, place.size);
+          if (straight)
+            for (std::size_t channel = 0; channel < kChannels; ++channel)
+              made->device_groups[channel] =
+                  nccl_groups(cat("nccl/", channel), store, place.rank, place.size);
         } catch (const std::exception& error) {
           throw Error(cat("rank ", place.rank, ", at ", address,
                           ", cannot connect to the other ranks within ", fixed_text(limit, 1),

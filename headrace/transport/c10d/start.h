@@ -2,6 +2,7 @@
 // connect.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,7 +18,8 @@ struct Introduction {
   std::string host;
   std::string boot;  // ranks with the same one share a clock
   std::string address;
-  std::string rings;  // where; empty: it has none
+  std::string rings;   // where; empty: it has none
+  std::string device;  // devices.h: device_identity
 };
 
 struct Started {
@@ -27,7 +29,11 @@ struct Started {
   std::unique_ptr<SharedRings> rings;
   std::vector<bool> shares_memory;  // by rank: messages both ways go through rings
   int restarts = 0;                 // starts of the run before this one, by the launcher (round.h)
-  DeviceGroups device_groups;       // empty where tensors on devices travel through the CPU
+  torch::Device device = torch::kCPU;  // the rank's own, where all have one
+  // Whether tensors on devices go straight to those of a peer, by rank: not where two ranks have one device. By
+  // the groups of the channel, which are empty where they do to none.
+  std::vector<bool> is_straight;
+  std::array<DeviceGroups, kChannels> device_groups;
 };
 
 // Throws, within `limit` seconds, an Error that says who or what is missing.

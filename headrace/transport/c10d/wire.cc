@@ -1,5 +1,6 @@
 #include "headrace/transport/c10d/wire.h"
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -85,10 +86,11 @@ Packed pack(const Label& label,
             std::uint64_t sequence,
             double sent,
             const Tensors& tensors,
-            std::int64_t first_part,
-            bool keep_devices) {
+            const Tensors& values,
+            std::int64_t first_part) {
   const std::int64_t descriptions = description_bytes(tensors);
-  const std::int64_t values = value_bytes(tensors);
+  const bool at_hand = std::ranges::all_of(
+      values, [](const torch::Tensor& value) { return !value.defined() || value.is_cpu(); });
   const auto prefix_size = static_cast<std::int64_t>(sizeof(Prefix));
   Prefix prefix;
   prefix.sequence = sequence;
@@ -99,11 +101,12 @@ Packed pack(const Label& label,
   prefix.purpose = static_cast<std::uint8_t>(label.purpose);
   prefix.descriptions = descriptions;
   const bool apart = prefix_size + descriptions > first_part;
-  const bool inside = prefix_size + descriptions + values <= first_part;
+  const bool inside = at_hand && prefix_size + descriptions + value_bytes(values) <= first_part;
   prefix.flags = (apart ? kDescriptionsApart : 0) | (inside ? kValuesInside : 0);
 
   Packed packed;
-  packed.first = bytes(prefix_size + (apart ? 0 : descriptions) + (inside ? values : 0));
+  packed.first =
+      bytes(prefix_size + (apart ? 0 : descriptions) + (inside ? value_bytes(values) : 0));
   char* to = write(begin(packed.first), &prefix, sizeof prefix);
   torch::Tensor described;
   if (apart) {
@@ -112,13 +115,12 @@ Packed pack(const Label& label,
     packed.rest.push_back(described);
   }
   for (const torch::Tensor& tensor : tensors) to = describe(to, tensor);
-  for (const torch::Tensor& tensor : tensors) {
-    if (!tensor.defined() || tensor.numel() == 0) continue;
-    const torch::Tensor near = keep_devices && !inside ? tensor : tensor.to(torch::kCPU);
+  for (const torch::Tensor& value : values) {
+    if (!value.defined() || value.numel() == 0) continue;
     if (inside)
-      to = write(to, near.const_data_ptr(), near.nbytes());
+      to = write(to, value.const_data_ptr(), value.nbytes());
     else
-      packed.rest.push_back(near);
+      packed.rest.push_back(value);
   }
   return packed;
 }
@@ -153,7 +155,8 @@ Opened open_first(const torch::Tensor& first) {
 Received receive_buffers(const Opened& opened,
                          const torch::Tensor& first,
                          const torch::Tensor& descriptions,
-                         torch::Device keep_devices_on) {
+                         torch::Device device,
+                         bool is_straight) {
   const char* from = opened.descriptions_apart
                          ? static_cast<const char*>(descriptions.const_data_ptr())
                          : static_cast<const char*>(first.const_data_ptr()) + sizeof(Prefix);
@@ -171,10 +174,12 @@ Received receive_buffers(const Opened& opened,
     std::vector<std::int64_t> sizes(description.dimensions);
     if (!sizes.empty()) std::memcpy(sizes.data(), from, sizes.size() * 8);
     from += sizes.size() * 8;
-    torch::Tensor tensor = torch::empty(
-        sizes, torch::TensorOptions(static_cast<torch::ScalarType>(description.type))
-                   .device(description.on_device && !opened.values_inside ? keep_devices_on
-                                                                          : torch::kCPU));
+    const bool to_device = description.on_device && !device.is_cpu();
+    const bool at_once = to_device && is_straight && !opened.values_inside;
+    torch::Tensor tensor =
+        torch::empty(sizes, torch::TensorOptions(static_cast<torch::ScalarType>(description.type))
+                                .device(at_once ? device : torch::kCPU)
+                                .pinned_memory(to_device && !at_once));
     if (opened.values_inside && tensor.numel() > 0) {
       std::memcpy(tensor.mutable_data_ptr(), values, tensor.nbytes());
       values += tensor.nbytes();

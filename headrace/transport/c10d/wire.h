@@ -20,17 +20,17 @@ constexpr std::int64_t kFirstPart = 16384;  // where its buffer waits for it (sh
 
 struct Packed {
   torch::Tensor first;  // bytes
-  Tensors rest;         // in the order of their transfers; on the CPU
+  Tensors rest;         // in the order of their transfers
 };
 
-// `tensors` must be dense (dense.h); those on another device are copied to the CPU here, unless
-// `keep_devices` leaves them to a transport that moves them from where they are.
+// `tensors` must be dense (dense.h). `values` are the same, or copies on the CPU of those on a device; what is
+// there is moved from where it is, and inside of the first part is only what is on the CPU.
 Packed pack(const Label& label,
             std::uint64_t sequence,
             double sent,
             const Tensors& tensors,
-            std::int64_t first_part = kFirstPart,
-            bool keep_devices = false);
+            const Tensors& values,
+            std::int64_t first_part = kFirstPart);
 
 // The last first part of all: nothing more will come.
 torch::Tensor pack_end(std::uint64_t sequence);
@@ -54,9 +54,12 @@ struct Received {
   std::vector<bool> on_device;      // at the sender, the tensor was not on the CPU
   std::vector<bool> requires_grad;  // to be set when the values are there
 };
+// Where the values of a tensor that was on a device come to: to `device` itself, where its way is straight, or to
+// memory of the host that is copied from there.
 Received receive_buffers(const Opened& opened,
                          const torch::Tensor& first,
                          const torch::Tensor& descriptions,
-                         torch::Device keep_devices_on);
+                         torch::Device device,
+                         bool is_straight);
 
 }  // namespace headrace

@@ -1,0 +1,97 @@
+#include "headrace/train/utilisation.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <string_view>
+
+#include "headrace/base/error.h"
+#include "headrace/base/text.h"
+#include "headrace/tensor/devices.h"
+
+namespace headrace {
+namespace {
+
+constexpr double kTera = 1e12;
+
+// As data sheets give them, in TFLOP/s; where they give a figure with sparsity alone, half of it. The first whose
+// words the name holds.
+struct Row {
+  std::string_view words;
+  double fp32, bf16, fp16;
+  std::string_view source;
+};
+constexpr std::array kTable = {
+    Row{"B200", 75, 2250, 2250, "NVIDIA HGX B200 data sheet"},
+    Row{"H200", 67, 989.5, 989.5, "NVIDIA H200 data sheet, SXM"},
+    Row{"H100 PCIe", 51, 756.5, 756.5, "NVIDIA H100 data sheet, PCIe"},
+    Row{"H100 80GB HBM3", 67, 989.5, 989.5, "NVIDIA H100 data sheet, SXM"},
+    Row{"A100", 19.5, 312, 312, "NVIDIA A100 data sheet"},
+    Row{"L40S", 91.6, 362, 362, "NVIDIA L40S data sheet"},
+    Row{"L4", 30.3, 121, 121, "NVIDIA L4 data sheet"},
+    Row{"A10", 31.2, 125, 125, "NVIDIA A10 data sheet"},
+    Row{"V100", 15.7, 0, 125, "NVIDIA V100 data sheet, SXM2"},
+    Row{"T4", 8.1, 0, 65, "NVIDIA T4 data sheet"},
+    Row{"RTX 4090", 82.6, 165.2, 165.2, "NVIDIA Ada GPU architecture white paper"},
+    Row{"RTX 3090", 35.6, 71, 71, "NVIDIA GA102 GPU architecture white paper"},
+};
+
+// Among the name's words, so that "A10" is not found in "A100".
+bool holds(const std::string& name, std::string_view words) {
+  std::string spaced = " " + name + " ";
+  std::ranges::replace(spaced, '-', ' ');
+  return spaced.find(cat(" ", words, " ")) != std::string::npos;
+}
+
+std::string flops_text(double flops) {
+  return flops >= kTera ? cat(fixed_text(flops / kTera, 1), " TFLOP/s")
+                        : cat(fixed_text(flops / 1e9, 1), " GFLOP/s");
+}
+
+}  // namespace
+
+std::optional<PeakFlops> stated_peak(const std::string& device_name, torch::ScalarType type) {
+  for (const Row& row : kTable) {
+    if (!holds(device_name, row.words)) continue;
+    const double peak = type == torch::kBFloat16  ? row.bf16
+                        : type == torch::kFloat16 ? row.fp16
+                                                  : row.fp32;
+    if (peak > 0) return PeakFlops{peak * kTera, std::string(row.source)};
+  }
+  return std::nullopt;
+}
+
+double measured_product(torch::Device device, torch::ScalarType type) {
+  constexpr int kTimes = 4;
+  const std::int64_t n = device.is_cpu() ? 512 : 4096;
+  const torch::NoGradGuard no_grad;
+  const torch::Tensor a = torch::ones({n, n}, torch::TensorOptions(type).device(device));
+  torch::Tensor result = torch::empty_like(a);
+  double best = 0;
+  for (int i = 0; i < kTimes; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    torch::mm_out(result, a, a);
+    (void)result[0][0].item<double>();  // waits
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
+    best = std::max(best, 2 * std::pow(static_cast<double>(n), 3) / taken.count());
+  }
+  return best;
+}
+
+std::string utilisation_text(double tokens_per_second,
+                             double flops,
+                             torch::Device device,
+                             torch::ScalarType type,
+                             double product) {
+  std::string text = cat(count_text(static_cast<std::int64_t>(tokens_per_second)), " tokens/s; ",
+                         flops_text(flops), " of the model's matrix products a rank, ");
+  if (const auto peak = stated_peak(device_name(device), type))
+    return text + cat(fixed_text(100 * flops / peak->flops, 1), "% of ", flops_text(peak->flops),
+                      " (MFU; ", peak->source, ")");
+  return text + cat(fixed_text(100 * flops / product, 1), "% of what one does here, ",
+                    flops_text(product));
+}
+
+}  // namespace headrace

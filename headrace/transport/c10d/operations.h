@@ -1,0 +1,61 @@
+// Operations of c10d's back ends between this rank and one peer on one channel: of the host (Gloo), and, where
+// there is one, straight between two devices (NCCL).
+//
+// They have no limit of their own, as Gloo closes all connections of a group when one runs out; end() ends those
+// that are under way. For any thread.
+#pragma once
+
+#include <deque>
+#include <mutex>
+#include <set>
+
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/types.h>
+
+namespace headrace {
+
+using GroupBackend = c10::intrusive_ptr<c10d::Backend>;
+using GroupWork = c10::intrusive_ptr<c10d::Work>;
+
+// Moves the values of tensors that are on a device straight between devices (NCCL). One each for
+// the two directions of a pair of ranks, so that neither waits for the other.
+struct DeviceGroups {
+  GroupBackend to_higher;  // from the lower rank to the higher
+  GroupBackend to_lower;
+};
+
+// What an operation, or the wait for it, throws once end() was called.
+struct Ending {};
+
+class Operations {
+ public:
+  // `devices` may be empty.
+  Operations(int rank, int peer, int channel, GroupBackend host, DeviceGroups devices);
+
+  // Tensors on devices need not come to the host.
+  bool is_straight() const { return devices_.to_higher != nullptr; }
+
+  GroupWork start_send(torch::Tensor tensor, int tag) { return start(true, tensor, tag); }
+  GroupWork start_receive(torch::Tensor tensor, int tag) { return start(false, tensor, tag); }
+  // Waits until it is done.
+  void finish(const GroupWork& work);
+  // Of a tensor on a device: what this thread gives to the device from here on comes after it. No wait.
+  void finish_on_device(const GroupWork& work);
+  void end();
+
+ private:
+  GroupWork start(bool sending, const torch::Tensor& tensor, int tag);
+  void forget(const GroupWork& work);
+
+  const int peer_, channel_;
+  const bool is_lower_;
+  const GroupBackend host_;
+  const DeviceGroups devices_;
+
+  std::mutex mutex_;
+  std::set<GroupWork> under_way_;
+  std::deque<GroupWork> on_device_;  // of them, those that nobody waits for
+  bool ending_ = false;
+};
+
+}  // namespace headrace
