@@ -14,7 +14,8 @@ struct Attended {
   torch::Tensor result;   // as q
   torch::Tensor log_sum;  // the logarithms of the softmax's sums
   bool by_flash = false;
-  torch::Tensor seed, offset;  // what kernels of devices keep of a dropout, also where there is none
+  torch::Tensor seed,
+      offset;  // what kernels of devices keep of a dropout, also where there is none
 };
 
 // Each [rows, heads, context, width of a head], of any strides but the last, which is 1.

@@ -130,8 +130,7 @@ struct Attention {
     const std::int64_t rows = saved.x.size(0), length = saved.x.size(1), width = saved.x.size(2);
     const Tensor d_attention =
         d_mixed.view({rows, length, saved.options.heads, -1}).transpose(1, 2);
-    const auto [dq, dk, dv] =
-        attend_backward(d_attention, q, k, v, saved.branch.attended);
+    const auto [dq, dk, dv] = attend_backward(d_attention, q, k, v, saved.branch.attended);
     const auto flat = [&](const Tensor& t) {
       return t.transpose(1, 2).reshape({rows * length, width});
     };

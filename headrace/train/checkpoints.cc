@@ -11,6 +11,7 @@
 #include "headrace/base/text.h"
 #include "headrace/checkpoint/folder.h"
 #include "headrace/tensor/exception_text.h"
+#include "headrace/tensor/streams.h"
 #include "headrace/train/agreement.h"
 #include "headrace/transport/all_gather.h"
 
@@ -20,11 +21,25 @@ namespace {
 // What a rank tells.
 constexpr std::size_t kDueByTime = 0, kWork = 1;
 
+Tensors tensors_of(const Snapshot& share) {
+  Tensors all;
+  for (const NamedTensors* tensors : {&share.weights, &share.first, &share.second})
+    for (const auto& [name, tensor] : *tensors) all.push_back(tensor);
+  return all;
+}
+
 std::uint64_t bytes_of(const Snapshot& share) {
   std::uint64_t bytes = 0;
-  for (const NamedTensors* tensors : {&share.weights, &share.first, &share.second})
-    for (const auto& [name, tensor] : *tensors) bytes += tensor.nbytes();
+  for (const torch::Tensor& tensor : tensors_of(share)) bytes += tensor.nbytes();
   return bytes;
+}
+
+// What lies on a device comes here beside what goes on there.
+void bring_to_host(Snapshot& share, const Marks& ready, torch::Device device) {
+  const OwnStream beside(device);
+  take_over(tensors_of(share), ready);
+  for (NamedTensors* tensors : {&share.weights, &share.first, &share.second})
+    for (auto& [name, tensor] : *tensors) tensor = tensor.cpu();
 }
 
 // As the user has written it, where that is shorter.
@@ -89,7 +104,9 @@ void Checkpoints::begin(Snapshot share) {
   wanted_ = false;
   last_ = std::chrono::steady_clock::now();
   bytes_ = bytes_of(share);
-  start([this, share = std::move(share)] {
+  const Marks ready = marks_of(tensors_of(share));
+  start([this, share = std::move(share), ready]() mutable {
+    bring_to_host(share, ready, transport_.device());
     write_share(place_.folder, share, naming_, transport_.rank(), transport_.size());
     record_ = place_.is_one() ? "" : share_record(place_.folder, step_, transport_.rank());
   });

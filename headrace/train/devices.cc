@@ -8,15 +8,16 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
-#include "headrace/tensor/devices.h"
 #include "headrace/train/agreement.h"
 #include "headrace/transport/all_gather.h"
 
 namespace headrace {
 
-DeviceChoice choose_device(const PipelineConfig& pipeline, int local_rank, int local_size) {
+DeviceChoice choose_device(const PipelineConfig& pipeline,
+                           int local_rank,
+                           int local_size,
+                           const CudaDevices& found) {
   if (pipeline.device == "cpu") return {torch::kCPU, "pipeline.device says so"};
-  const CudaDevices& found = cuda_devices();
   const int each = pipeline.ranks_per_device;
   const int needed = (local_size + each - 1) / each;
   std::string why;

@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "headrace/tensor/devices.h"
 #include "headrace/train/config/config.h"
 #include "headrace/transport/transport.h"
 
@@ -19,7 +20,10 @@ struct DeviceChoice {
 
 // Of a rank by its number among those of its host: `auto` takes CUDA where there is a device for each of them.
 // Throws UsageError where CUDA is asked for and there is none, or are too few.
-DeviceChoice choose_device(const PipelineConfig& pipeline, int local_rank, int local_size);
+DeviceChoice choose_device(const PipelineConfig& pipeline,
+                           int local_rank,
+                           int local_size,
+                           const CudaDevices& found = cuda_devices());
 
 // Makes the process's kernels on the device give the same bits each time, or refuse to. On the CPU they do.
 void set_deterministic(bool deterministic, torch::Device device);

@@ -64,18 +64,22 @@ std::optional<PeakFlops> stated_peak(const std::string& device_name, torch::Scal
 }
 
 double measured_product(torch::Device device, torch::ScalarType type) {
-  constexpr int kTimes = 4;
-  const std::int64_t n = device.is_cpu() ? 512 : 4096;
+  constexpr int kTimes = 3;
+  constexpr std::int64_t kSmallest = 512, kLargest = 8192;
+  constexpr double kLongEnough = 2e-3;  // seconds; beside it the wait for a device is nothing
   const torch::NoGradGuard no_grad;
-  const torch::Tensor a = torch::ones({n, n}, torch::TensorOptions(type).device(device));
-  torch::Tensor result = torch::empty_like(a);
-  double best = 0;
-  for (int i = 0; i < kTimes; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    torch::mm_out(result, a, a);
-    (void)result[0][0].item<double>();  // waits
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
-    best = std::max(best, 2 * std::pow(static_cast<double>(n), 3) / taken.count());
+  double best = 0, taken = 0;
+  for (std::int64_t n = kSmallest; n <= kLargest && taken < kLongEnough; n *= 2) {
+    const torch::Tensor a = torch::ones({n, n}, torch::TensorOptions(type).device(device));
+    torch::Tensor result = torch::mm(a, a);
+    for (int i = 0; i < kTimes; ++i) {
+      (void)result[0][0].item<double>();  // waits
+      const auto begin = std::chrono::steady_clock::now();
+      torch::mm_out(result, a, a);
+      (void)result[0][0].item<double>();
+      taken = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      best = std::max(best, 2 * std::pow(static_cast<double>(n), 3) / taken);
+    }
   }
   return best;
 }

@@ -1,4 +1,6 @@
 // A user's own model on several devices, and on one: Pipe moves its modules and what passes between them.
+#include "headrace/pipe.h"
+
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -9,7 +11,6 @@
 #include <torch/torch.h>
 
 #include "headrace/base/error.h"
-#include "headrace/pipe.h"
 #include "headrace/tensor/streams.h"
 #include "tests/device/test_device.h"
 

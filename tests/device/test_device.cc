@@ -32,6 +32,7 @@ using at::Tensor;
 constexpr auto kDevice = kTestDevice;
 
 std::atomic<std::int64_t> waits = 0;
+std::atomic<bool> events_held = false;
 // This thread is within a kernel's stand-in.
 thread_local int in_kernel = 0;
 
@@ -361,6 +362,7 @@ struct Guard : c10::impl::DeviceGuardImplInterface {
   }
   bool queryEvent(void* event) const override {
     if (event == nullptr) return true;
+    if (events_held) return false;
     if (stream_order::host_has_waited_for(event_at(event).clock)) return true;
     if (event_at(event).asked++ == 0) return false;
     stream_order::host_waited_for(event_at(event).clock);
@@ -449,6 +451,10 @@ torch::Device test_device(int index) {
 
 std::vector<std::string> order_faults() {
   return stream_order::faults();
+}
+
+void hold_events(bool on) {
+  events_held = on;
 }
 
 std::int64_t host_waits() {

@@ -25,6 +25,9 @@ torch::Device test_device(int index = 0);
 // that need not be waited for; and waits for streams and events. Those of the kernels' stand-ins are none.
 std::int64_t host_waits();
 
+// While it is on, no event is reached: a device that has stopped.
+void hold_events(bool on);
+
 // What has used memory without being put in order with who used it before, since this was last asked
 // (stream_order.h).
 std::vector<std::string> order_faults();

@@ -1,0 +1,107 @@
+#include "headrace/train/devices.h"
+
+#include <functional>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "headrace/base/error.h"
+#include "headrace/train/utilisation.h"
+#include "headrace/transport/local.h"
+
+namespace headrace {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+const CudaDevices kNone = {0, "this libtorch is a CPU build"};
+const CudaDevices kTwo = {2, ""};
+
+PipelineConfig wish(const std::string& device, int ranks_per_device = 1) {
+  PipelineConfig pipeline;
+  pipeline.device = device;
+  pipeline.ranks_per_device = ranks_per_device;
+  return pipeline;
+}
+
+std::string refusal(const std::function<void()>& choose) {
+  try {
+    choose();
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(ChooseDevice, AutoTakesCudaWhereEachRankOfTheHostHasADevice) {
+  EXPECT_EQ(choose_device(wish("auto"), 1, 2, kTwo).device, torch::Device(torch::kCUDA, 1));
+  const DeviceChoice too_few = choose_device(wish("auto"), 1, 3, kTwo);
+  EXPECT_TRUE(too_few.device.is_cpu());
+  EXPECT_EQ(too_few.why_cpu, "2 CUDA devices for 3 ranks of this host");
+  EXPECT_EQ(choose_device(wish("auto"), 0, 1, kNone).why_cpu,
+            "no CUDA device: this libtorch is a CPU build");
+}
+
+TEST(ChooseDevice, TheCpuIsTakenWhereItIsAskedFor) {
+  EXPECT_TRUE(choose_device(wish("cpu"), 0, 1, kTwo).device.is_cpu());
+}
+
+TEST(ChooseDevice, NeighboursShareADeviceWhereTheyMay) {
+  std::vector<int> devices;
+  for (int rank = 0; rank < 5; ++rank)
+    devices.push_back(choose_device(wish("cuda", 3), rank, 5, kTwo).device.index());
+  EXPECT_THAT(devices, testing::ElementsAre(0, 0, 0, 1, 1));
+}
+
+TEST(ChooseDevice, WhatIsMissingIsSaidWithTheSettingThatWouldDo) {
+  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), 0, 2, kNone); }),
+              AllOf(HasSubstr("pipeline.device is \"cuda\", and there is no CUDA device: this "
+                              "libtorch is a CPU build"),
+                    HasSubstr("pipeline.device = \"cpu\"")));
+  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), 0, 5, kTwo); }),
+              AllOf(HasSubstr("2 CUDA devices for 5 ranks of this host"),
+                    HasSubstr("pipeline.ranks_per_device = 3"), HasSubstr("CUDA_VISIBLE_DEVICES")));
+  EXPECT_THAT(refusal([] { choose_device(wish("cuda", 2), 0, 5, kTwo); }),
+              HasSubstr("2 of which share one (pipeline.ranks_per_device)"));
+}
+
+TEST(DevicesText, SaysWhyTheCpuIsUsed) {
+  run_ranks(3, [](Transport& transport) {
+    EXPECT_EQ(devices_text(transport, transport.rank() == 1 ? "no CUDA device: no driver" : ""),
+              "CPU: no CUDA device: no driver");
+    EXPECT_EQ(devices_text(transport, ""), "CPU");
+  });
+}
+
+double tera(const std::string& name, torch::ScalarType type) {
+  const auto peak = stated_peak(name, type);
+  return peak ? peak->flops / 1e12 : 0;
+}
+
+TEST(Utilisation, APeakIsFoundByTheWordsOfADevicesName) {
+  EXPECT_EQ(tera("NVIDIA H100 80GB HBM3", torch::kBFloat16), 989.5);
+  EXPECT_EQ(tera("NVIDIA H100 PCIe", torch::kBFloat16), 756.5);
+  EXPECT_EQ(tera("NVIDIA A100-SXM4-80GB", torch::kBFloat16), 312);
+  EXPECT_EQ(tera("NVIDIA A100-SXM4-80GB", torch::kFloat32), 19.5);
+  EXPECT_EQ(tera("NVIDIA A10", torch::kFloat16), 125);
+  EXPECT_EQ(tera("NVIDIA A10G", torch::kFloat16), 0);
+  EXPECT_EQ(tera("NVIDIA L4", torch::kBFloat16), 121);
+  EXPECT_EQ(tera("NVIDIA L40S", torch::kBFloat16), 362);
+  EXPECT_EQ(tera("Tesla V100-SXM2-32GB", torch::kFloat16), 125);
+  EXPECT_EQ(tera("Tesla V100-SXM2-32GB", torch::kBFloat16), 0) << "it has no such products";
+  EXPECT_EQ(tera("CPU", torch::kFloat32), 0);
+}
+
+TEST(Utilisation, WithoutAStatedPeakItIsAShareOfAProductMeasuredHere) {
+  const double product = measured_product(torch::kCPU, torch::kFloat32);
+  EXPECT_GT(product, 1e8);
+  EXPECT_EQ(utilisation_text(1234.5, 25e9, torch::kCPU, torch::kFloat32, 100e9),
+            "1,234 tokens/s; 25.0 GFLOP/s of the model's matrix products a rank, 25.0% of what one "
+            "does here, "
+            "100.0 GFLOP/s");
+}
+
+}  // namespace
+}  // namespace headrace
