@@ -320,8 +320,8 @@ class Results:
         return rates[0] / rates[1] if all(rates) else None
 
     def models(self):
-        seen = {case.model.name: case.model for case in [row.case for row in self.rows] + [case for case, _ in self.skipped]}
-        return seen.values()
+        cases = [row.case for row in self.rows] + [case for case, _ in self.skipped]
+        return {case.model.name: case.model for case in cases}.values()
 
     def verdicts(self):
         wanted = [(ONE, EAGER, 1.00), (ONE, COMPILED, 0.95), (FOUR, ONE, 0.90), (FOUR_SPLIT, ONE, 0.90)]
@@ -363,8 +363,9 @@ class Results:
     def text(self):
         parts = ["## Steps", "### Verdicts\n\n" + "\n".join(self.verdicts())]
         parts += [self.heading_of(model) + "\n" + self.table_of(model) for model in self.models()]
-        parts.append(f"""tokens/s: tokens a step over the median of its steps but the first {WARM_STEPS}. Peak: of ours the tensors that the
-program counts, all ranks together; of PyTorch `max_memory_allocated`. MFU: matrix products as headrace counts them, over
+        parts.append(f"""\
+tokens/s: tokens a step over the median of its steps but the first {WARM_STEPS}. Peak: of ours the tensors that the program
+counts, all ranks together; of PyTorch `max_memory_allocated`. MFU: matrix products as headrace counts them, over
 {PEAK_TFLOPS['bf16']} TFLOP/s (bf16) or {PEAK_TFLOPS['fp32']} (fp32) of an H100 or H200 (SXM); left out on others.""")
         parts.append("### Deterministic kernels\n\n" + ("\n".join(self.deterministic()) or "not measured"))
         parts.append("### A step of 4 stages, as its timeline says\n\n" + (self.timelines() or "not measured"))
@@ -386,7 +387,8 @@ program counts, all ranks together; of PyTorch `max_memory_allocated`. MFU: matr
         replace(self.report, self.before + self.text() + "\n")
         with open(self.report.parent / "rows.csv", "w", newline="") as file:
             out = csv.writer(file)
-            out.writerow(["model", "row", "precision", "tokens_per_second", "median_seconds", "peak_gib", "mfu", "loss", "fault"])
+            out.writerow(["model", "row", "precision", "tokens_per_second", "median_seconds", "peak_gib", "mfu", "loss",
+                          "fault"])
             for row in self.rows:
                 out.writerow([row.case.model.name, row.case.name, row.case.precision, row.rate(), row.median(),
                               row.peak_gib, mfu(row, self.device_name), row.loss, row.fault])

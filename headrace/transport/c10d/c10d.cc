@@ -109,11 +109,9 @@ C10d::C10d(const Rendezvous& place, Started started)
       std::optional<Rings> rings;
       if (started.shares_memory[static_cast<std::size_t>(peer)])
         rings = {rings_->from(peer, channel), rings_->to(peer, channel)};
-      // Device groups keep one order of all that they move: each channel has its own.
-      const bool straight = started.is_straight[static_cast<std::size_t>(peer)];
       link = std::make_unique<Link>(state_, group_,
-                                    straight ? started.device_groups[channel] : DeviceGroups(),
-                                    rings, peer, static_cast<int>(channel), device_);
+                                    started.direct[static_cast<std::size_t>(peer)][channel], rings,
+                                    peer, static_cast<int>(channel), device_);
     }
   failures_ = std::make_unique<Failures>(state_, std::move(started.store_thread));
 }

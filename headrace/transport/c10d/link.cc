@@ -19,7 +19,7 @@ constexpr auto kNone = std::chrono::milliseconds(0);
 
 Link::Link(std::shared_ptr<RunState> state,
            GroupBackend backend,
-           DeviceGroups groups,
+           DirectGroup direct,
            std::optional<Rings> rings,
            int peer,
            int channel,
@@ -28,7 +28,7 @@ Link::Link(std::shared_ptr<RunState> state,
       rings_(rings),
       channel_(channel),
       device_(device),
-      operations_(state_->rank, peer, channel, std::move(backend), std::move(groups)),
+      operations_(state_->rank, peer, channel, std::move(backend), std::move(direct)),
       outbox_(state_, operations_, rings ? std::optional<Ring>(rings->out) : std::nullopt, device) {
 }
 

@@ -47,10 +47,10 @@ struct Posted {
 
 class Link {
  public:
-  // Tensors that left a device arrive on `device`. `groups` and `rings` may be empty.
+  // Tensors that left a device arrive on `device`. `direct` and `rings` may be empty.
   Link(std::shared_ptr<RunState> state,
        GroupBackend backend,
-       DeviceGroups groups,
+       DirectGroup direct,
        std::optional<Rings> rings,
        int peer,
        int channel,

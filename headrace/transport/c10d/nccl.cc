@@ -6,8 +6,6 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 
-#include "headrace/base/error.h"
-
 namespace headrace {
 namespace {
 
@@ -22,19 +20,15 @@ void leave_failures_to_us() {
 
 }  // namespace
 
-// A send occupies its stream until the peer receives. With one communicator for both directions two
-// ranks that send to each other at once would wait for ever; hence two.
-DeviceGroups nccl_groups(const std::string& name, c10d::Store& store, int rank, int size) {
+// A send occupies its stream until the peer receives: with one communicator for both directions two ranks that send
+// to each other at once would wait for ever.
+GroupBackend nccl_pair(const std::string& name, c10d::Store& store, bool is_lower) {
   leave_failures_to_us();
-  const auto group = [&](const char* direction) -> GroupBackend {
-    auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/true);
-    options->timeout = std::chrono::hours(24 * 365);
-    // A connection of its own, as a wait for a peer's first message holds it.
-    return c10::make_intrusive<c10d::ProcessGroupNCCL>(
-        c10::make_intrusive<c10d::PrefixStore>(cat(name, "/", direction), store.clone()), rank,
-        size, options);
-  };
-  return {group("to_higher"), group("to_lower")};
+  auto options = c10d::ProcessGroupNCCL::Options::create(/*is_high_priority_stream=*/true);
+  options->timeout = std::chrono::hours(24 * 365);
+  // A connection of its own, as the wait for the peer holds it.
+  return c10::make_intrusive<c10d::ProcessGroupNCCL>(
+      c10::make_intrusive<c10d::PrefixStore>(name, store.clone()), is_lower ? 0 : 1, 2, options);
 }
 
 }  // namespace headrace

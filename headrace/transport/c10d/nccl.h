@@ -11,12 +11,13 @@ namespace headrace {
 
 #ifdef HEADRACE_CUDA
 constexpr bool has_nccl = true;
-// Of one channel, which `name` tells from others. Two ranks connect when they first send to one another.
-DeviceGroups nccl_groups(const std::string& name, c10d::Store& store, int rank, int size);
+// Of two ranks, for one channel and direction, which `name` tells from others. They connect when the first operation
+// has come to both.
+GroupBackend nccl_pair(const std::string& name, c10d::Store& store, bool is_lower);
 #else
 // Tensors on devices then travel through the CPU.
 constexpr bool has_nccl = false;
-inline DeviceGroups nccl_groups(const std::string&, c10d::Store&, int, int) {
+inline GroupBackend nccl_pair(const std::string&, c10d::Store&, bool) {
   return {};
 }
 #endif

@@ -13,24 +13,43 @@ constexpr auto kForever = std::chrono::hours(24 * 365);
 
 }  // namespace
 
-Operations::Operations(int rank, int peer, int channel, GroupBackend host, DeviceGroups devices)
+Operations::Operations(int rank, int peer, int channel, GroupBackend host, DirectGroup direct)
     : peer_(peer),
       channel_(channel),
       is_lower_(rank < peer),
       host_(std::move(host)),
-      devices_(std::move(devices)) {}
+      direct_(std::move(direct)) {}
 
-GroupWork Operations::start(bool sending, const torch::Tensor& tensor, int tag) {
-  const GroupBackend& group = tensor.is_cpu()        ? host_
-                              : is_lower_ == sending ? devices_.to_higher
-                                                     : devices_.to_lower;
-  std::vector<torch::Tensor> tensors = {tensor};
+void Operations::require_going_on() {
   const std::lock_guard lock(mutex_);
   if (ending_) throw Ending();
+}
+
+GroupWork Operations::start_on_host(bool sending, std::vector<torch::Tensor>& tensors, int tag) {
   tag += kTags * channel_;
-  GroupWork work = sending ? group->send(tensors, peer_, tag) : group->recv(tensors, peer_, tag);
+  return sending ? host_->send(tensors, peer_, tag) : host_->recv(tensors, peer_, tag);
+}
+
+// The pair is a group of its own, in which the lower rank is 0.
+GroupWork Operations::start_on_device(bool sending, std::vector<torch::Tensor>& tensors) {
+  GroupBackend& group = sending ? outwards_ : inwards_;
+  if (!group) group = direct_(is_lower_ == sending);
+  const int peer = is_lower_ ? 1 : 0;
+  return sending ? group->send(tensors, peer, 0) : group->recv(tensors, peer, 0);
+}
+
+// Without the lock: the first operation on devices stays until the peer has come too, and the two directions must not
+// wait for one another.
+GroupWork Operations::start(bool sending, const torch::Tensor& tensor, int tag) {
+  require_going_on();
+  std::vector<torch::Tensor> tensors = {tensor};
+  GroupWork work =
+      tensor.is_cpu() ? start_on_host(sending, tensors, tag) : start_on_device(sending, tensors);
+  const std::lock_guard lock(mutex_);
   under_way_.insert(work);
-  return work;
+  if (!ending_) return work;
+  work->abort();
+  throw Ending();
 }
 
 void Operations::forget(const GroupWork& work) {

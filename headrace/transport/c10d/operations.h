@@ -6,8 +6,10 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <set>
+#include <vector>
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/types.h>
@@ -17,23 +19,20 @@ namespace headrace {
 using GroupBackend = c10::intrusive_ptr<c10d::Backend>;
 using GroupWork = c10::intrusive_ptr<c10d::Work>;
 
-// Moves the values of tensors that are on a device straight between devices (NCCL). One each for
-// the two directions of a pair of ranks, so that neither waits for the other.
-struct DeviceGroups {
-  GroupBackend to_higher;  // from the lower rank to the higher
-  GroupBackend to_lower;
-};
+// Makes what moves tensors from the device of the lower of two ranks straight to that of the higher, or back. Each
+// direction has its own, so that neither waits for the other, and it is used by one thread at a time.
+using DirectGroup = std::function<GroupBackend(bool to_higher)>;
 
 // What an operation, or the wait for it, throws once end() was called.
 struct Ending {};
 
 class Operations {
  public:
-  // `devices` may be empty.
-  Operations(int rank, int peer, int channel, GroupBackend host, DeviceGroups devices);
+  // `direct` may be empty.
+  Operations(int rank, int peer, int channel, GroupBackend host, DirectGroup direct);
 
   // Tensors on devices need not come to the host.
-  bool is_straight() const { return devices_.to_higher != nullptr; }
+  bool is_straight() const { return direct_ != nullptr; }
 
   GroupWork start_send(torch::Tensor tensor, int tag) { return start(true, tensor, tag); }
   GroupWork start_receive(torch::Tensor tensor, int tag) { return start(false, tensor, tag); }
@@ -45,12 +44,16 @@ class Operations {
 
  private:
   GroupWork start(bool sending, const torch::Tensor& tensor, int tag);
+  GroupWork start_on_host(bool sending, std::vector<torch::Tensor>& tensors, int tag);
+  GroupWork start_on_device(bool sending, std::vector<torch::Tensor>& tensors);
+  void require_going_on();
   void forget(const GroupWork& work);
 
   const int peer_, channel_;
   const bool is_lower_;
   const GroupBackend host_;
-  const DeviceGroups devices_;
+  const DirectGroup direct_;
+  GroupBackend outwards_, inwards_;  // made when they are first used
 
   std::mutex mutex_;
   std::set<GroupWork> under_way_;

@@ -192,15 +192,28 @@ torch::Device common_device(const std::vector<Introduction>& introductions, torc
 }
 
 // NCCL joins no two ranks that have one device.
-std::vector<bool> straight_ways(const Rendezvous& place,
-                                const std::vector<Introduction>& introductions,
-                                torch::Device device) {
+std::vector<std::array<DirectGroup, kChannels>> direct_groups(
+    const Rendezvous& place,
+    const std::vector<Introduction>& introductions,
+    torch::Device device,
+    const c10::intrusive_ptr<c10d::Store>& store) {
+  std::vector<std::array<DirectGroup, kChannels>> groups(introductions.size());
+  if (!has_nccl || !device.is_cuda()) return groups;
   const Introduction& own = introductions[static_cast<std::size_t>(place.rank)];
-  std::vector<bool> ways;
-  for (const Introduction& rank : introductions)
-    ways.push_back(device.is_cuda() && has_nccl &&
-                   (rank.boot != own.boot || rank.device != own.device));
-  return ways;
+  for (std::size_t r = 0; r < introductions.size(); ++r) {
+    const int peer = static_cast<int>(r);
+    const bool has_another =
+        introductions[r].boot != own.boot || introductions[r].device != own.device;
+    if (peer == place.rank || !has_another) continue;
+    const std::string pair =
+        cat("nccl/", std::min(peer, place.rank), "/", std::max(peer, place.rank), "/");
+    for (std::size_t channel = 0; channel < kChannels; ++channel)
+      groups[r][channel] = [=](bool to_higher) {
+        return nccl_pair(cat(pair, channel, to_higher ? "/up" : "/down"), *store,
+                         place.rank < peer);
+      };
+  }
+  return groups;
 }
 
 }  // namespace
@@ -231,13 +244,12 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
       introduce(place, *started.store_thread, address,
                 place.share_memory ? started.rings->address() : "", device, rest(), limit);
   started.device = common_device(started.introductions, device);
-  started.is_straight = straight_ways(place, started.introductions, started.device);
   started.shares_memory = share_memory(place, *started.store_thread, started.introductions,
                                        *started.rings, rest(), limit);
   const auto made = std::make_shared<Started>();
-  const bool straight = std::ranges::find(started.is_straight, true) != started.is_straight.end();
   started.store_thread->must(
-      [=, seconds = rest()](c10d::Store& store) {
+      [=, seconds = rest(), introductions = started.introductions,
+       common = started.device](c10d::Store& store) {
         using Gloo = c10d::ProcessGroupGloo;
         auto shared = c10::intrusive_ptr<c10d::Store>::reclaim_copy(&store);
         auto options = Gloo::Options::create(milliseconds(seconds));
@@ -249,10 +261,7 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
           made->group =
               c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", shared),
                                         place.rank, place.size, options);
-          if (straight)
-            for (std::size_t channel = 0; channel < kChannels; ++channel)
-              made->device_groups[channel] =
-                  nccl_groups(cat("nccl/", channel), store, place.rank, place.size);
+          made->direct = direct_groups(place, introductions, common, shared);
         } catch (const std::exception& error) {
           throw Error(cat("rank ", place.rank, ", at ", address,
                           ", cannot connect to the other ranks within ", fixed_text(limit, 1),
@@ -267,7 +276,7 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
           " s; if hosts have several networks, set GLOO_SOCKET_IFNAME to the interface that joins "
           "them"));
   started.group = std::move(made->group);
-  started.device_groups = std::move(made->device_groups);
+  started.direct = std::move(made->direct);
   return started;
 }
 

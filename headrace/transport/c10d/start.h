@@ -30,10 +30,9 @@ struct Started {
   std::vector<bool> shares_memory;  // by rank: messages both ways go through rings
   int restarts = 0;                 // starts of the run before this one, by the launcher (round.h)
   torch::Device device = torch::kCPU;  // the rank's own, where all have one
-  // Whether tensors on devices go straight to those of a peer, by rank: not where two ranks have one device. By
-  // the groups of the channel, which are empty where they do to none.
-  std::vector<bool> is_straight;
-  std::array<DeviceGroups, kChannels> device_groups;
+  // How tensors on devices go straight to that of a peer, by rank and channel; empty where they do not, as where two
+  // ranks have one device.
+  std::vector<std::array<DirectGroup, kChannels>> direct;
 };
 
 // Throws, within `limit` seconds, an Error that says who or what is missing.
