@@ -23,11 +23,11 @@ std::string first_sentence(const std::string& text) {
 
 CudaDevices look() {
   CudaDevices found;
-  if (!at::hasCUDA()) {
+  const auto& hooks = at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA);
+  if (!hooks.isBuilt()) {
     found.why_none = "this libtorch is a CPU build";
     return found;
   }
-  const auto& hooks = at::globalContext().getAcceleratorHooksInterface(c10::DeviceType::CUDA);
   found.count = hooks.deviceCount();
   if (found.count > 0) return found;
   try {

@@ -36,7 +36,7 @@ struct Case {
   std::string precision = "fp32";
   std::string optimizer = "adamw";
   bool recompute = false;
-  std::string over = "local";  // or "c10d", "c10d_rings"
+  std::string over = "local";  // or "c10d", "c10d_rings", "c10d_direct"
   bool spread = false;         // each rank on another device
 };
 
@@ -111,9 +111,12 @@ Outcome run(const Case& c, torch::Device device) {
   if (c.over == "local")
     run_ranks(plan.placement.ranks, work, {.device = device});
   else
-    run_c10d(plan.placement.ranks, c.over == "c10d_rings", work, [&](int rank) {
-      return c.spread ? device_under_test(rank % devices_under_test()) : device;
-    });
+    run_c10d(
+        plan.placement.ranks, c.over != "c10d", work,
+        [&](int rank) {
+          return c.spread ? device_under_test(rank % devices_under_test()) : device;
+        },
+        c.over == "c10d_direct" ? direct_in_place_of_nccl() : DirectPair());
   return outcome;
 }
 
@@ -181,6 +184,19 @@ INSTANTIATE_TEST_SUITE_P(
              .ranks = 2,
              .replicas = {2},
              .over = "c10d_rings",
+             .spread = true},
+        Case{.name = "c10d_direct", .ranks = 4, .over = "c10d_direct", .spread = true},
+        Case{.name = "c10d_direct_both_ways",
+             .schedule = "zb-v",
+             .ranks = 2,
+             .over = "c10d_direct",
+             .spread = true},
+        Case{.name = "c10d_direct_sharded",
+             .schedule = "interleaved",
+             .ranks = 2,
+             .replicas = {2},
+             .sharded = true,
+             .over = "c10d_direct",
              .spread = true},
         Case{.name = "c10d_replicas", .ranks = 2, .replicas = {2}, .over = "c10d"},
         Case{.name = "c10d_sharded",

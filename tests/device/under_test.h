@@ -7,6 +7,8 @@
 
 #include <torch/types.h>
 
+#include "headrace/transport/c10d/operations.h"
+
 namespace headrace {
 
 // How many there are; on CUDA there may be none.
@@ -17,5 +19,7 @@ torch::Device device_under_test(int index = 0);
 std::optional<std::int64_t> waits_so_far();
 // How far numbers may be from the CPU's, relative to what the test device's may.
 double looseness();
+// In place of NCCL between these devices; nothing on CUDA, which has it.
+DirectPair direct_in_place_of_nccl();
 
 }  // namespace headrace

@@ -30,7 +30,8 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
 inline void run_c10d(int ranks,
                      bool share_memory,
                      const std::function<void(Transport&)>& work,
-                     const std::function<torch::Device(int rank)>& device = {}) {
+                     const std::function<torch::Device(int rank)>& device = {},
+                     const DirectPair& direct = {}) {
   const Listening listening = listen_on_free_port();
   run_ranks(
       ranks,
@@ -41,7 +42,8 @@ inline void run_c10d(int ranks,
         place.port = listening.port;
         place.share_memory = share_memory;
         if (rank == 0) place.listen_fd = listening.fd;
-        return c10d_transport(place, 30, device ? device(rank) : torch::Device(torch::kCPU));
+        return c10d_transport(place, 30, device ? device(rank) : torch::Device(torch::kCPU),
+                              direct);
       },
       work);
 }

@@ -313,8 +313,9 @@ C10d::~C10d() {
 
 std::unique_ptr<Transport> c10d_transport(const Rendezvous& place,
                                           double start_limit,
-                                          torch::Device device) {
-  Started started = start_c10d(place, start_limit, device);
+                                          torch::Device device,
+                                          const DirectPair& direct) {
+  Started started = start_c10d(place, start_limit, device, direct);
   const std::vector<Introduction> introductions = started.introductions;
   auto transport = std::make_unique<C10d>(place, std::move(started));
   transport->set_limit(start_limit);

@@ -14,6 +14,7 @@
 
 #include <memory>
 
+#include "headrace/transport/c10d/operations.h"
 #include "headrace/transport/rendezvous/rendezvous.h"
 #include "headrace/transport/transport.h"
 
@@ -21,9 +22,10 @@ namespace headrace {
 
 // Meets the other ranks, within `start_limit` seconds; throws an Error that says who or what is
 // missing. Tensors that were on a device at the sender arrive on `device`, which is this rank's own, unless a
-// rank has none: then on the CPU (Transport::device()).
+// rank has none: then on the CPU (Transport::device()). `direct` joins devices in NCCL's place.
 std::unique_ptr<Transport> c10d_transport(const Rendezvous& place,
                                           double start_limit,
-                                          torch::Device device = torch::kCPU);
+                                          torch::Device device = torch::kCPU,
+                                          const DirectPair& direct = {});
 
 }  // namespace headrace

@@ -9,6 +9,7 @@
 #include <functional>
 #include <mutex>
 #include <set>
+#include <string>
 #include <vector>
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -22,6 +23,8 @@ using GroupWork = c10::intrusive_ptr<c10d::Work>;
 // Makes what moves tensors from the device of the lower of two ranks straight to that of the higher, or back. Each
 // direction has its own, so that neither waits for the other, and it is used by one thread at a time.
 using DirectGroup = std::function<GroupBackend(bool to_higher)>;
+// The same of any two ranks, channel and direction, which the name tells from others.
+using DirectPair = std::function<GroupBackend(const std::string& name, bool is_lower)>;
 
 // What an operation, or the wait for it, throws once end() was called.
 struct Ending {};

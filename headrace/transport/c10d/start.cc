@@ -195,10 +195,9 @@ torch::Device common_device(const std::vector<Introduction>& introductions, torc
 std::vector<std::array<DirectGroup, kChannels>> direct_groups(
     const Rendezvous& place,
     const std::vector<Introduction>& introductions,
-    torch::Device device,
-    const c10::intrusive_ptr<c10d::Store>& store) {
+    const DirectPair& direct) {
   std::vector<std::array<DirectGroup, kChannels>> groups(introductions.size());
-  if (!has_nccl || !device.is_cuda()) return groups;
+  if (!direct) return groups;
   const Introduction& own = introductions[static_cast<std::size_t>(place.rank)];
   for (std::size_t r = 0; r < introductions.size(); ++r) {
     const int peer = static_cast<int>(r);
@@ -209,8 +208,7 @@ std::vector<std::array<DirectGroup, kChannels>> direct_groups(
         cat("nccl/", std::min(peer, place.rank), "/", std::max(peer, place.rank), "/");
     for (std::size_t channel = 0; channel < kChannels; ++channel)
       groups[r][channel] = [=](bool to_higher) {
-        return nccl_pair(cat(pair, channel, to_higher ? "/up" : "/down"), *store,
-                         place.rank < peer);
+        return direct(cat(pair, channel, to_higher ? "/up" : "/down"), place.rank < peer);
       };
   }
   return groups;
@@ -218,7 +216,10 @@ std::vector<std::array<DirectGroup, kChannels>> direct_groups(
 
 }  // namespace
 
-Started start_c10d(const Rendezvous& place, double limit, torch::Device device) {
+Started start_c10d(const Rendezvous& place,
+                   double limit,
+                   torch::Device device,
+                   const DirectPair& direct) {
   silence_c10d();
   ignore_broken_pipes();
   const std::vector<Interface> interfaces = chosen_interfaces();
@@ -261,7 +262,12 @@ Started start_c10d(const Rendezvous& place, double limit, torch::Device device) 
           made->group =
               c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", shared),
                                         place.rank, place.size, options);
-          made->direct = direct_groups(place, introductions, common, shared);
+          DirectPair pair = common.is_cpu() ? DirectPair() : direct;
+          if (!pair && has_nccl && common.is_cuda())
+            pair = [shared](const std::string& name, bool is_lower) {
+              return nccl_pair(name, *shared, is_lower);
+            };
+          made->direct = direct_groups(place, introductions, pair);
         } catch (const std::exception& error) {
           throw Error(cat("rank ", place.rank, ", at ", address,
                           ", cannot connect to the other ranks within ", fixed_text(limit, 1),

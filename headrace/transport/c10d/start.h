@@ -32,10 +32,13 @@ struct Started {
   torch::Device device = torch::kCPU;  // the rank's own, where all have one
   // How tensors on devices go straight to that of a peer, by rank and channel; empty where they do not, as where two
   // ranks have one device.
-  std::vector<std::array<DirectGroup, kChannels>> direct;
+  std::vector<std::array<DirectGroup, kChannels>> direct;  // [rank][channel]
 };
 
 // Throws, within `limit` seconds, an Error that says who or what is missing.
-Started start_c10d(const Rendezvous& place, double limit, torch::Device device);
+Started start_c10d(const Rendezvous& place,
+                   double limit,
+                   torch::Device device,
+                   const DirectPair& direct);
 
 }  // namespace headrace

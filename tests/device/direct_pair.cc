@@ -1,0 +1,133 @@
+#include "tests/device/direct_pair.h"
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "headrace/tensor/streams.h"
+
+namespace headrace {
+namespace {
+
+struct Parcel {
+  torch::Tensor tensor;
+  Mark ready;
+  Mark taken;
+  bool is_taken = false;
+};
+
+struct Post {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::string, std::deque<std::shared_ptr<Parcel>>> boxes;
+};
+
+Post& post() {
+  static Post all;
+  return all;
+}
+
+class PairWork : public c10d::Work {
+ public:
+  void abort() override {
+    const std::lock_guard lock(post().mutex);
+    aborted_ = true;
+    post().changed.notify_all();
+  }
+
+ protected:
+  bool aborted_ = false;
+};
+
+class SendWork : public PairWork {
+ public:
+  explicit SendWork(std::shared_ptr<Parcel> parcel) : parcel_(std::move(parcel)) {}
+
+  bool wait(std::chrono::milliseconds) override {
+    {
+      std::unique_lock lock(post().mutex);
+      post().changed.wait(lock, [&] { return parcel_->is_taken || aborted_; });
+      if (!parcel_->is_taken) return false;
+    }
+    while (!parcel_->taken.reached()) std::this_thread::yield();
+    parcel_->tensor.reset();
+    return true;
+  }
+
+ private:
+  std::shared_ptr<Parcel> parcel_;
+};
+
+class ReceiveWork : public PairWork {
+ public:
+  ReceiveWork(std::string name, torch::Tensor into)
+      : name_(std::move(name)), into_(std::move(into)), started_(Mark::now(into_.device())) {}
+
+  bool isCompleted() override { return done_.on_device() && done_.reached(); }
+  void synchronize() override {
+    std::shared_ptr<Parcel> parcel;
+    {
+      std::unique_lock lock(post().mutex);
+      auto& box = post().boxes[name_];
+      post().changed.wait(lock, [&] { return !box.empty() || aborted_; });
+      if (box.empty()) return;
+      parcel = box.front();
+      box.pop_front();
+    }
+    {
+      const OwnStream of_the_sender(parcel->tensor.device());
+      const OwnStream of_the_receiver(into_.device());
+      started_.come_after();
+      parcel->ready.come_after();
+      const torch::NoGradGuard no_grad;
+      into_.copy_(parcel->tensor, /*non_blocking=*/true);
+      parcel->taken = Mark::now(parcel->tensor.device());
+      done_ = Mark::now(into_.device());
+    }
+    done_.come_after();
+    const std::lock_guard lock(post().mutex);
+    parcel->is_taken = true;
+    post().changed.notify_all();
+  }
+
+ private:
+  const std::string name_;
+  torch::Tensor into_;
+  const Mark started_;
+  Mark done_;
+};
+
+class Pair : public c10d::Backend {
+ public:
+  Pair(std::string name, bool is_lower)
+      : c10d::Backend(is_lower ? 0 : 1, 2), name_(std::move(name)) {}
+
+  GroupWork send(std::vector<at::Tensor>& tensors, int, int) override {
+    const auto parcel = std::make_shared<Parcel>();
+    parcel->tensor = tensors.front();
+    parcel->ready = Mark::now(tensors.front().device());
+    const std::lock_guard lock(post().mutex);
+    post().boxes[name_].push_back(parcel);
+    post().changed.notify_all();
+    return c10::make_intrusive<SendWork>(parcel);
+  }
+  GroupWork recv(std::vector<at::Tensor>& tensors, int, int) override {
+    return c10::make_intrusive<ReceiveWork>(name_, tensors.front());
+  }
+
+ private:
+  const std::string name_;
+};
+
+}  // namespace
+
+GroupBackend direct_pair(const std::string& name, bool is_lower) {
+  return c10::make_intrusive<Pair>(name, is_lower);
+}
+
+}  // namespace headrace
