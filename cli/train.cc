@@ -138,8 +138,9 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   if (config.resume != Resume::No && restarts_by_launcher() == 0 && is_one_host &&
       !(place && place->is_restart))
     require_resumable(config);
-  const bool on_cpu =
-      choose_device(config.pipeline, 0, place ? place->local_size : processes).device.is_cpu();
+  const PlaceOnHost on_host = place ? PlaceOnHost{place->local_rank, place->local_size, is_worker()}
+                                    : PlaceOnHost{0, processes};
+  const bool on_cpu = choose_device(config.pipeline, on_host).device.is_cpu();
   require_trainable(config, /*all_on_this_machine=*/!place && on_cpu);
   return config;
 }
@@ -183,9 +184,9 @@ std::vector<std::string> own_arguments() {
   _exit(exit_code);
 }
 
-std::unique_ptr<Transport> meet(const Rendezvous& place, double limit, torch::Device device) {
+std::unique_ptr<Transport> meet(const Rendezvous& place, double limit, const DeviceUse& use) {
   try {
-    return c10d_transport(place, limit, device);
+    return c10d_transport(place, limit, use);
   } catch (const UsageError&) {
     throw;
   } catch (const Error& error) {
@@ -227,8 +228,13 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
   std::unique_ptr<Transport> transport;
   std::optional<RunClaim> claim;
   try {
-    const DeviceChoice choice = choose_device(config.pipeline, place.local_rank, place.local_size);
-    transport = meet(place, config.pipeline.start_limit, choice.device);
+    const DeviceChoice choice = choose_device(
+        config.pipeline,
+        {.rank = place.local_rank, .size = place.local_size, .same_view = is_worker()});
+    transport =
+        meet(place, config.pipeline.start_limit,
+             {.device = choice.device, .ranks_per_device = config.pipeline.ranks_per_device});
+    require_device(config.pipeline, *transport, choice);
     install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
     config.run_dir = run_dir_of_launcher();

@@ -13,31 +13,55 @@
 
 namespace headrace {
 
+namespace {
+
+[[noreturn]] void refuse(const std::string& why, const std::string& remedy) {
+  throw UsageError(cat("pipeline.device is \"cuda\", and there ", why, "; ", remedy));
+}
+
+constexpr const char* kTakeTheCpu =
+    "set pipeline.device = \"cpu\", or install a CUDA build of torch and a driver";
+
+std::string share_them(int each) {
+  return cat("set pipeline.ranks_per_device = ", each,
+             " for ranks to share them, start fewer ranks on the host, or look at "
+             "CUDA_VISIBLE_DEVICES");
+}
+
+}  // namespace
+
 DeviceChoice choose_device(const PipelineConfig& pipeline,
-                           int local_rank,
-                           int local_size,
+                           const PlaceOnHost& place,
                            const CudaDevices& found) {
   if (pipeline.device == "cpu") return {torch::kCPU, "pipeline.device says so"};
+  const bool must = pipeline.device == "cuda";
+  if (found.count == 0) {
+    const std::string why = cat("no CUDA device: ", found.why_none);
+    if (must) refuse("is " + why, kTakeTheCpu);
+    return {torch::kCPU, why};
+  }
   const int each = pipeline.ranks_per_device;
-  const int needed = (local_size + each - 1) / each;
-  std::string why;
-  if (found.count == 0)
-    why = cat("no CUDA device: ", found.why_none);
-  else if (found.count < needed)
-    why = cat(found.count, found.count == 1 ? " CUDA device" : " CUDA devices", " for ", local_size,
-              " ranks of this host",
-              each > 1 ? cat(", ", each, " of which share one (pipeline.ranks_per_device)") : "");
-  if (why.empty())
-    return {torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(local_rank / each)), ""};
-  check_usage(
-      pipeline.device == "auto", "pipeline.device is \"cuda\", and there is ", why, "; ",
-      found.count == 0
-          ? std::string(
-                "set pipeline.device = \"cpu\", or install a CUDA build of torch and a driver")
-          : cat("set pipeline.ranks_per_device = ", (local_size + found.count - 1) / found.count,
-                " for ranks to share them, start fewer ranks on the host, or look at "
-                "CUDA_VISIBLE_DEVICES"));
+  if (found.count >= (place.size + each - 1) / each)
+    return {torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(place.rank / each)), ""};
+  const std::string why =
+      cat(found.count, found.count == 1 ? " CUDA device" : " CUDA devices", " for ", place.size,
+          " ranks of this host",
+          each > 1 ? cat(", ", each, " of which share one (pipeline.ranks_per_device)") : "");
+  if (!place.same_view && found.count == 1) return {torch::Device(torch::kCUDA, 0), why};
+  if (must)
+    refuse(cat(found.count == 1 ? "is " : "are ", why),
+           share_them((place.size + found.count - 1) / found.count));
   return {torch::kCPU, why};
+}
+
+void require_device(const PipelineConfig& pipeline,
+                    const Transport& transport,
+                    const DeviceChoice& choice) {
+  if (pipeline.device != "cuda" || transport.device().is_cuda()) return;
+  refuse(choice.why_cpu.empty() ? "is a rank that shares its device with more than "
+                                  "pipeline.ranks_per_device says"
+                                : "is " + choice.why_cpu,
+         share_them(transport.size()));
 }
 
 void set_deterministic(bool deterministic, torch::Device device) {

@@ -1,8 +1,9 @@
 // Which device each rank computes on, and what the run says of it.
 //
-//   const DeviceChoice choice = choose_device(config.pipeline, place.local_rank, place.local_size);
-//   transport = c10d_transport(place, limit, choice.device);
-//   say(devices_text(transport, choice.why_cpu));
+//   const DeviceChoice choice = choose_device(config.pipeline, {.rank = 0, .size = 4});
+//   transport = c10d_transport(place, limit, {.device = choice.device, …});
+//   require_device(config.pipeline, *transport, choice);
+//   say(devices_text(*transport, choice.why_cpu));
 #pragma once
 
 #include <string>
@@ -13,17 +14,31 @@
 
 namespace headrace {
 
-struct DeviceChoice {
-  torch::Device device = torch::kCPU;
-  std::string why_cpu;  // where it might have been another; "this libtorch is a CPU build"
+// A rank among those of its host.
+struct PlaceOnHost {
+  int rank = 0;
+  int size = 1;
+  // All see the same devices. Else a launcher may have shown each its own alone, as srun --gpus-per-task does, so that
+  // only all of them together know whether there are enough.
+  bool same_view = true;
 };
 
-// Of a rank by its number among those of its host: `auto` takes CUDA where there is a device for each of them.
-// Throws UsageError where CUDA is asked for and there is none, or are too few.
+struct DeviceChoice {
+  torch::Device device = torch::kCPU;
+  std::string
+      why_cpu;  // what speaks for the CPU, if it does; "no CUDA device: this libtorch is a CPU build"
+};
+
+// Of a rank: `auto` takes CUDA where there is a device for each of the host. Throws UsageError where CUDA is asked for
+// and there is none, or are too few.
 DeviceChoice choose_device(const PipelineConfig& pipeline,
-                           int local_rank,
-                           int local_size,
+                           const PlaceOnHost& place,
                            const CudaDevices& found = cuda_devices());
+
+// Throws UsageError, on every rank, where CUDA is asked for and the ranks have found out together that they have it not.
+void require_device(const PipelineConfig& pipeline,
+                    const Transport& transport,
+                    const DeviceChoice& choice);
 
 // Makes the process's kernels on the device give the same bits each time, or refuse to. On the CPU they do.
 void set_deterministic(bool deterministic, torch::Device device);

@@ -129,8 +129,10 @@ TEST_F(DeviceRun, AFailureElsewhereEndsTheWaitForADevice) {
   hold_events(false);
 }
 
-TEST(Devices, OneRankWithoutHasAllUseTheCpu) {
+// What two ranks that bring these agree on.
+std::vector<torch::Device> agreed(const DeviceUse& first, const DeviceUse& second) {
   const Listening listening = listen_on_free_port();
+  std::vector<torch::Device> devices(2, torch::kCPU);
   run_ranks(
       2,
       [&](int rank) {
@@ -139,9 +141,24 @@ TEST(Devices, OneRankWithoutHasAllUseTheCpu) {
         place.size = place.local_size = 2;
         place.port = listening.port;
         if (rank == 0) place.listen_fd = listening.fd;
-        return c10d_transport(place, 30, rank == 0 ? test_device() : torch::Device(torch::kCPU));
+        return c10d_transport(place, 30, rank == 0 ? first : second);
       },
-      [](Transport& transport) { EXPECT_TRUE(transport.device().is_cpu()); });
+      [&](Transport& transport) {
+        devices[static_cast<std::size_t>(transport.rank())] = transport.device();
+      });
+  return devices;
+}
+
+TEST(Devices, OneRankWithoutHasAllUseTheCpu) {
+  EXPECT_THAT(agreed({test_device()}, {}), testing::Each(torch::Device(torch::kCPU)));
+}
+
+TEST(Devices, OneThatIsSharedByMoreThanIsSaidHasAllUseTheCpu) {
+  EXPECT_THAT(agreed({test_device(0), 1}, {test_device(0), 1}),
+              testing::Each(torch::Device(torch::kCPU)));
+  EXPECT_THAT(agreed({test_device(0), 1}, {test_device(1), 1}),
+              testing::ElementsAre(test_device(0), test_device(1)));
+  EXPECT_THAT(agreed({test_device(0), 2}, {test_device(0), 2}), testing::Each(test_device(0)));
 }
 
 }  // namespace

@@ -36,35 +36,51 @@ std::string refusal(const std::function<void()>& choose) {
 }
 
 TEST(ChooseDevice, AutoTakesCudaWhereEachRankOfTheHostHasADevice) {
-  EXPECT_EQ(choose_device(wish("auto"), 1, 2, kTwo).device, torch::Device(torch::kCUDA, 1));
-  const DeviceChoice too_few = choose_device(wish("auto"), 1, 3, kTwo);
+  EXPECT_EQ(choose_device(wish("auto"), {1, 2}, kTwo).device, torch::Device(torch::kCUDA, 1));
+  const DeviceChoice too_few = choose_device(wish("auto"), {1, 3}, kTwo);
   EXPECT_TRUE(too_few.device.is_cpu());
   EXPECT_EQ(too_few.why_cpu, "2 CUDA devices for 3 ranks of this host");
-  EXPECT_EQ(choose_device(wish("auto"), 0, 1, kNone).why_cpu,
+  EXPECT_EQ(choose_device(wish("auto"), {0, 1}, kNone).why_cpu,
             "no CUDA device: this libtorch is a CPU build");
 }
 
 TEST(ChooseDevice, TheCpuIsTakenWhereItIsAskedFor) {
-  EXPECT_TRUE(choose_device(wish("cpu"), 0, 1, kTwo).device.is_cpu());
+  EXPECT_TRUE(choose_device(wish("cpu"), {0, 1}, kTwo).device.is_cpu());
 }
 
 TEST(ChooseDevice, NeighboursShareADeviceWhereTheyMay) {
   std::vector<int> devices;
   for (int rank = 0; rank < 5; ++rank)
-    devices.push_back(choose_device(wish("cuda", 3), rank, 5, kTwo).device.index());
+    devices.push_back(choose_device(wish("cuda", 3), {rank, 5}, kTwo).device.index());
   EXPECT_THAT(devices, testing::ElementsAre(0, 0, 0, 1, 1));
 }
 
 TEST(ChooseDevice, WhatIsMissingIsSaidWithTheSettingThatWouldDo) {
-  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), 0, 2, kNone); }),
+  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), {0, 2}, kNone); }),
               AllOf(HasSubstr("pipeline.device is \"cuda\", and there is no CUDA device: this "
                               "libtorch is a CPU build"),
                     HasSubstr("pipeline.device = \"cpu\"")));
-  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), 0, 5, kTwo); }),
-              AllOf(HasSubstr("2 CUDA devices for 5 ranks of this host"),
+  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), {0, 5}, kTwo); }),
+              AllOf(HasSubstr("there are 2 CUDA devices for 5 ranks of this host"),
                     HasSubstr("pipeline.ranks_per_device = 3"), HasSubstr("CUDA_VISIBLE_DEVICES")));
-  EXPECT_THAT(refusal([] { choose_device(wish("cuda", 2), 0, 5, kTwo); }),
+  EXPECT_THAT(refusal([] { choose_device(wish("cuda", 2), {0, 5}, kTwo); }),
               HasSubstr("2 of which share one (pipeline.ranks_per_device)"));
+}
+
+// As under srun --gpus-per-task=1: whether the one is a rank's own is found out by all together.
+TEST(ChooseDevice, OneOfALaunchersChoiceIsTakenUntilTheRanksHaveMet) {
+  const CudaDevices one = {1, ""};
+  const DeviceChoice choice = choose_device(wish("auto"), {3, 4, /*same_view=*/false}, one);
+  EXPECT_EQ(choice.device, torch::Device(torch::kCUDA, 0));
+  EXPECT_EQ(choice.why_cpu, "1 CUDA device for 4 ranks of this host");
+  EXPECT_EQ(choose_device(wish("cuda"), {3, 4, false}, one).device, choice.device);
+  EXPECT_TRUE(choose_device(wish("auto"), {3, 4, true}, one).device.is_cpu());
+  run_ranks(2, [&](Transport& transport) {
+    EXPECT_THAT(refusal([&] { require_device(wish("cuda"), transport, choice); }),
+                AllOf(HasSubstr("there is 1 CUDA device for 4 ranks of this host"),
+                      HasSubstr("pipeline.ranks_per_device = 2")));
+    EXPECT_EQ(refusal([&] { require_device(wish("auto"), transport, choice); }), "accepted");
+  });
 }
 
 TEST(DevicesText, SaysWhyTheCpuIsUsed) {

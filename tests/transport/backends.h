@@ -42,8 +42,9 @@ inline void run_c10d(int ranks,
         place.port = listening.port;
         place.share_memory = share_memory;
         if (rank == 0) place.listen_fd = listening.fd;
-        return c10d_transport(place, 30, device ? device(rank) : torch::Device(torch::kCPU),
-                              direct);
+        return c10d_transport(
+            place, 30,
+            {.device = device ? device(rank) : torch::Device(torch::kCPU), .direct = direct});
       },
       work);
 }

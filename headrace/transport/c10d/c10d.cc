@@ -313,9 +313,8 @@ C10d::~C10d() {
 
 std::unique_ptr<Transport> c10d_transport(const Rendezvous& place,
                                           double start_limit,
-                                          torch::Device device,
-                                          const DirectPair& direct) {
-  Started started = start_c10d(place, start_limit, device, direct);
+                                          const DeviceUse& use) {
+  Started started = start_c10d(place, start_limit, use);
   const std::vector<Introduction> introductions = started.introductions;
   auto transport = std::make_unique<C10d>(place, std::move(started));
   transport->set_limit(start_limit);

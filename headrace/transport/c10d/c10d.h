@@ -21,11 +21,10 @@
 namespace headrace {
 
 // Meets the other ranks, within `start_limit` seconds; throws an Error that says who or what is
-// missing. Tensors that were on a device at the sender arrive on `device`, which is this rank's own, unless a
-// rank has none: then on the CPU (Transport::device()). `direct` joins devices in NCCL's place.
+// missing. Tensors that were on a device at the sender arrive on this rank's own, unless the ranks' use of devices is not
+// alike: then on the CPU (Transport::device()).
 std::unique_ptr<Transport> c10d_transport(const Rendezvous& place,
                                           double start_limit,
-                                          torch::Device device = torch::kCPU,
-                                          const DirectPair& direct = {});
+                                          const DeviceUse& use = {});
 
 }  // namespace headrace

@@ -7,6 +7,7 @@
 
 #include <deque>
 #include <functional>
+#include <limits>
 #include <mutex>
 #include <set>
 #include <string>
@@ -25,6 +26,13 @@ using GroupWork = c10::intrusive_ptr<c10d::Work>;
 using DirectGroup = std::function<GroupBackend(bool to_higher)>;
 // The same of any two ranks, channel and direction, which the name tells from others.
 using DirectPair = std::function<GroupBackend(const std::string& name, bool is_lower)>;
+
+// What a rank brings to a run over c10d.
+struct DeviceUse {
+  torch::Device device = torch::kCPU;
+  int ranks_per_device = std::numeric_limits<int>::max();  // at most, on its host
+  DirectPair direct = {};                                  // in NCCL's place
+};
 
 // What an operation, or the wait for it, throws once end() was called.
 struct Ending {};

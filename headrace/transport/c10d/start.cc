@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <thread>
 
@@ -182,13 +183,17 @@ std::vector<bool> share_memory(const Rendezvous& place,
   return both;
 }
 
-// One kind of device for all, or none.
-torch::Device common_device(const std::vector<Introduction>& introductions, torch::Device own) {
+// One kind of device for all, and none that too many share; or the CPU for all.
+torch::Device common_device(const std::vector<Introduction>& introductions, const DeviceUse& use) {
   const auto kind = [](const Introduction& rank) { return split_text(rank.device, ' ').front(); };
+  std::map<std::pair<std::string, std::string>, int> ranks_of;
+  int most = 0;
+  for (const Introduction& rank : introductions)
+    most = std::max(most, ++ranks_of[{rank.boot, rank.device}]);
   const bool are_alike = std::ranges::all_of(introductions, [&](const Introduction& rank) {
     return kind(rank) == kind(introductions.front());
   });
-  return are_alike ? own : torch::Device(torch::kCPU);
+  return are_alike && most <= use.ranks_per_device ? use.device : torch::Device(torch::kCPU);
 }
 
 // NCCL joins no two ranks that have one device.
@@ -216,10 +221,7 @@ std::vector<std::array<DirectGroup, kChannels>> direct_groups(
 
 }  // namespace
 
-Started start_c10d(const Rendezvous& place,
-                   double limit,
-                   torch::Device device,
-                   const DirectPair& direct) {
+Started start_c10d(const Rendezvous& place, double limit, const DeviceUse& use) {
   silence_c10d();
   ignore_broken_pipes();
   const std::vector<Interface> interfaces = chosen_interfaces();
@@ -243,8 +245,8 @@ Started start_c10d(const Rendezvous& place,
   started.rings = std::make_unique<SharedRings>(place.rank, place.size);
   started.introductions =
       introduce(place, *started.store_thread, address,
-                place.share_memory ? started.rings->address() : "", device, rest(), limit);
-  started.device = common_device(started.introductions, device);
+                place.share_memory ? started.rings->address() : "", use.device, rest(), limit);
+  started.device = common_device(started.introductions, use);
   started.shares_memory = share_memory(place, *started.store_thread, started.introductions,
                                        *started.rings, rest(), limit);
   const auto made = std::make_shared<Started>();
@@ -262,7 +264,7 @@ Started start_c10d(const Rendezvous& place,
           made->group =
               c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", shared),
                                         place.rank, place.size, options);
-          DirectPair pair = common.is_cpu() ? DirectPair() : direct;
+          DirectPair pair = common.is_cpu() ? DirectPair() : use.direct;
           if (!pair && has_nccl && common.is_cuda())
             pair = [shared](const std::string& name, bool is_lower) {
               return nccl_pair(name, *shared, is_lower);

@@ -29,16 +29,13 @@ struct Started {
   std::unique_ptr<SharedRings> rings;
   std::vector<bool> shares_memory;  // by rank: messages both ways go through rings
   int restarts = 0;                 // starts of the run before this one, by the launcher (round.h)
-  torch::Device device = torch::kCPU;  // the rank's own, where all have one
+  torch::Device device = torch::kCPU;  // the rank's own, where all use one of a kind
   // How tensors on devices go straight to that of a peer, by rank and channel; empty where they do not, as where two
   // ranks have one device.
   std::vector<std::array<DirectGroup, kChannels>> direct;  // [rank][channel]
 };
 
 // Throws, within `limit` seconds, an Error that says who or what is missing.
-Started start_c10d(const Rendezvous& place,
-                   double limit,
-                   torch::Device device,
-                   const DirectPair& direct);
+Started start_c10d(const Rendezvous& place, double limit, const DeviceUse& use);
 
 }  // namespace headrace
