@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "headrace/base/keyed.h"
+#include "headrace/model/chunked_cross_entropy.h"
 #include "headrace/model/halves.h"
 #include "headrace/model/metrics.h"
 #include "headrace/model/operations.h"
 #include "headrace/model/precision.h"
+#include "headrace/plan/logits.h"
 
 namespace headrace {
 namespace {
@@ -73,10 +75,15 @@ class HeadLayer : public Layer {
         torch::layer_norm(inputs[0], {inputs[0].size(-1)}, stage.weights[0], stage.weights[1]);
     const Tensor& matrix = stage.weights[2];
     if (!context.targets.defined()) return {torch::matmul(normed, matrix.t())};
-    return linear_cross_entropy(
-        normed, matrix, matrix_.of(matrix, context.precision, stage.version), context.targets,
-        context.normaliser, context.training ? std::vector<Metric>() : metrics(),
-        stage.weight_gradients);
+    const Tensor& cast = matrix_.of(matrix, context.precision, stage.version);
+    const std::vector<Metric> counted = context.training ? std::vector<Metric>() : metrics();
+    const std::int64_t tokens = context.targets.numel();
+    const std::int64_t at_once = logit_rows_at_once(tokens, matrix.size(0));
+    if (at_once < tokens)
+      return chunked_cross_entropy(normed, matrix, cast, context.targets, context.normaliser,
+                                   counted, at_once);
+    return linear_cross_entropy(normed, matrix, cast, context.targets, context.normaliser, counted,
+                                stage.weight_gradients);
   }
 
  private:

@@ -19,7 +19,8 @@ torch::Tensor embed(const torch::Tensor& ids,
                     const torch::Tensor& positions,
                     WeightGradients* weight_gradients);
 
-// Cross entropy of x · weightᵀ against targets (-100 is ignored), with the logits kept once: their
+// Cross entropy of x · weightᵀ against targets (-100 is ignored), with the logits kept once (chunked_cross_entropy.h: not at
+// all): their
 // buffer becomes the probabilities and then their gradient.  x: [..., width], weight: [vocabulary,
 // width], targets: x's leading sizes. `matrix`: the weight in the type of the products
 // (precision.h); probabilities and loss are fp32's.  Returns the loss (0-dim double: scale · sum of

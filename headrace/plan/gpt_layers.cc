@@ -109,9 +109,11 @@ LayerInfo head_layer(const GptConfig& config) {
                        kInitialDeviation}};
   layer.cost = {2 * tokens * width * vocabulary,
                 (2 * width + 3 * vocabulary) * tokens * kFloatBytes, 0};
-  layer.memory = {.floats = tokens * (2 * width + vocabulary + 4),
+  layer.memory = {.floats = tokens * (2 * width + 4),
                   .working = 3 * tokens * width,
-                  .copies = tokens * (vocabulary + width)};
+                  .copies = tokens * width,
+                  .logit_tokens = config.context,
+                  .vocabulary = config.vocabulary};
   return layer;
 }
 

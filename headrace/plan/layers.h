@@ -38,6 +38,8 @@ struct LayerMemory {
   double working = 0;         // besides, at most, while its forward or backward runs
   double copies = 0;          // and where the type of the products is not fp32
   bool is_attention = false;  // Recompute::Attention leaves only the input
+  // Of a head: what its logits are of, which are held in fp32 where they may be whole (logits.h).
+  std::int64_t logit_tokens = 0, vocabulary = 0;
 };
 
 struct LayerInfo {

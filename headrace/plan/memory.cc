@@ -8,6 +8,7 @@
 
 #include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
+#include "headrace/plan/logits.h"
 #include "headrace/schedule/versions.h"
 #include "headrace/simulate/simulate.h"
 
@@ -37,6 +38,7 @@ class Prediction {
       double needed = options_.rows * kFloat * layer.memory.working;
       if (options_.product_bytes != kFloat)
         needed += options_.rows * options_.product_bytes * layer.memory.copies;
+      needed += logits_in_passing(layer);
       if (recompute(stage) == Recompute::Attention)
         needed += held_by(layer, Recompute::None) - held_by(layer, Recompute::Attention);
       most = std::max(most, needed - freed);
@@ -93,7 +95,31 @@ class Prediction {
     const LayerMemory& memory = layer.memory;
     if (recompute == Recompute::Attention && memory.is_attention)
       return options_.rows * layer.cost.boundary_bytes;  // its input is as large as its output
-    return options_.rows * (kFloat * memory.floats + options_.product_bytes * memory.products);
+    return options_.rows * (kFloat * memory.floats + options_.product_bytes * memory.products) +
+           (logits_are_whole(memory) ? kFloat * logits(memory) : 0);
+  }
+  // Numbers of a microbatch's.
+  double logits(const LayerMemory& memory) const {
+    return options_.rows * static_cast<double>(memory.logit_tokens) *
+           static_cast<double>(memory.vocabulary);
+  }
+  double logits_at_once(const LayerMemory& memory) const {
+    if (memory.vocabulary == 0) return 0;
+    const double tokens = options_.rows * static_cast<double>(memory.logit_tokens);
+    constexpr double kCountable = 1e18;  // of any sizes, even those that no integer counts
+    const std::int64_t rows = logit_rows_at_once(
+        static_cast<std::int64_t>(std::min(tokens, kCountable)), memory.vocabulary);
+    return static_cast<double>(rows) * static_cast<double>(memory.vocabulary);
+  }
+  bool logits_are_whole(const LayerMemory& memory) const {
+    return logits_at_once(memory) >= logits(memory);
+  }
+  // A chunk and its exponentials, and what the products of half precision read and write.
+  double logits_in_passing(const LayerInfo& layer) const {
+    const bool is_cast = options_.product_bytes != kFloat;
+    const double cast = is_cast ? options_.product_bytes * logits_at_once(layer.memory) : 0;
+    return logits_are_whole(layer.memory) ? cast
+                                          : 2 * kFloat * logits_at_once(layer.memory) + 2 * cast;
   }
   template <class F>
   double sum(int stage, const F& of) const {
