@@ -28,9 +28,10 @@ function(layer name)
   endif()
 endfunction()
 
-# headrace_test(NAME SRCS … DEPS … LABELS … TIMEOUT seconds [TORCH [MODULES]]): one GoogleTest program, its cases found by ctest.
+# headrace_test(NAME SRCS … DEPS … LABELS … TIMEOUT seconds PREFIX of-the-names [TORCH [MODULES]]): one GoogleTest program, its
+# cases found by ctest.
 function(headrace_test name)
-  cmake_parse_arguments(ARG "TORCH;MODULES" "TIMEOUT" "SRCS;DEPS;LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;MODULES" "TIMEOUT;PREFIX" "SRCS;DEPS;LINK;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
@@ -48,7 +49,7 @@ function(headrace_test name)
     target_compile_options(${name} PRIVATE -O0)  # compiles in half the time, and what it tests is optimised
     target_precompile_headers(${name} REUSE_FROM headrace_test_pch)
   endif()
-  gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT})
+  gtest_discover_tests(${name} TEST_PREFIX "${ARG_PREFIX}" DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT})
   # gtest_discover_tests takes a list of labels apart, so they are set when ctest has read the cases.
   set(labels ${CMAKE_CURRENT_BINARY_DIR}/${name}_labels.cmake)
   file(WRITE ${labels} "if(${name}_TESTS)\n"
