@@ -114,12 +114,10 @@ class Prediction {
   bool logits_are_whole(const LayerMemory& memory) const {
     return logits_at_once(memory) >= logits(memory);
   }
-  // A chunk and its exponentials, and what the products of half precision read and write.
+  // A chunk and its exponentials; of whole logits, their error in the type of the products.
   double logits_in_passing(const LayerInfo& layer) const {
-    const bool is_cast = options_.product_bytes != kFloat;
-    const double cast = is_cast ? options_.product_bytes * logits_at_once(layer.memory) : 0;
-    return logits_are_whole(layer.memory) ? cast
-                                          : 2 * kFloat * logits_at_once(layer.memory) + 2 * cast;
+    if (!logits_are_whole(layer.memory)) return 2 * kFloat * logits_at_once(layer.memory);
+    return options_.product_bytes != kFloat ? options_.product_bytes * logits(layer.memory) : 0;
   }
   template <class F>
   double sum(int stage, const F& of) const {
