@@ -183,10 +183,10 @@ std::vector<Pipeline::MadeUpdate> Pipeline::run_asynchronous(const StepInput& in
     Tensors gradients;
     for (const std::size_t i : weights_->of_stage(index))
       gradients.push_back(weights_->gradients(i).front());
-    if (gradients.empty()) return;
-    updates_made.push_back(
-        {index, order.updates().at(made[index]), torch::stack(torch::_foreach_norm(gradients))});
-    if (options_.device.is_cpu())
+    if (!gradients.empty())
+      updates_made.push_back(
+          {index, order.updates().at(made[index]), torch::stack(torch::_foreach_norm(gradients))});
+    if (!gradients.empty() && options_.device.is_cpu())
       require_finite(updates_made.back(), to_host({{updates_made.back().norms}}).front(),
                      ": the stage was not updated by it");
     stage.next_version(order.keeps(index, made[index]++));
@@ -291,6 +291,7 @@ std::string Pipeline::find_fault(const StepInput& input, const StepPolicy& polic
   LossEnds ends(input);
   executor_->run(schedule(input.microbatches, Pass::Train), options, ends);
   for (const auto& stage : stages_) stage->set_watch(nullptr, 0);
+  transport_.await(Mark::now(options_.device));
   std::vector<FiniteWatch::Finding> all;
   for (const auto& theirs : all_gather_of(transport_, watch.findings(), input.step))
     all.insert(all.end(), theirs.begin(), theirs.end());

@@ -42,11 +42,12 @@ std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
 }
 
 // The last update has no step after it that would find out.
-void require_finite_weights(Trainer& trainer) {
+void require_finite_weights(Trainer& trainer, Transport& transport) {
   const Weights& weights = trainer.pipeline().weights();
   Tensors flags;
   for (std::size_t i = 0; i < weights.size(); ++i)
     flags.push_back(torch::isfinite(weights.value(i)).all());
+  transport.await(Mark::now(transport.device()));
   const std::vector<double> finite = to_host({flags}).front();
   for (std::size_t i = 0; i < weights.size(); ++i)
     check(finite[i] > 0, "the weights ", weights.name(i), " are not finite after step ",
@@ -165,7 +166,7 @@ TrainingResult run(const Config& config, Transport& transport, const TrainingHoo
     if (checkpoints) checkpoints->finish(false);
     throw;
   }
-  require_finite_weights(*prepared.trainer);
+  require_finite_weights(*prepared.trainer, transport);
   if (checkpoints) {
     if (hooks.on_saving) hooks.on_saving();
     checkpoints->finish(false);
