@@ -9,6 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include "headrace/tensor/streams.h"
 
 namespace headrace {
@@ -32,6 +35,14 @@ Post& post() {
   return all;
 }
 
+// What comes next on the one device's stream comes after what the other's was given.
+void join(torch::Device before, torch::Device after) {
+  const c10::impl::VirtualGuardImpl streams(before.type());
+  c10::Event event(before.type());
+  event.record(streams.getStream(before));
+  event.block(streams.getStream(after));
+}
+
 class PairWork : public c10d::Work {
  public:
   void abort() override {
@@ -47,6 +58,11 @@ class PairWork : public c10d::Work {
 class SendWork : public PairWork {
  public:
   explicit SendWork(std::shared_ptr<Parcel> parcel) : parcel_(std::move(parcel)) {}
+
+  bool isCompleted() override {
+    const std::lock_guard lock(post().mutex);
+    return parcel_->is_taken && parcel_->taken.reached();
+  }
 
   bool wait(std::chrono::milliseconds) override {
     {
@@ -87,6 +103,7 @@ class ReceiveWork : public PairWork {
       const torch::NoGradGuard no_grad;
       into_.copy_(parcel->tensor, /*non_blocking=*/true);
       parcel->taken = Mark::now(parcel->tensor.device());
+      join(parcel->tensor.device(), into_.device());
       done_ = Mark::now(into_.device());
     }
     done_.come_after();

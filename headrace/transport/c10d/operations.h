@@ -49,6 +49,8 @@ class Operations {
   GroupWork start_receive(torch::Tensor tensor, int tag) { return start(false, tensor, tag); }
   // Waits until it is done.
   void finish(const GroupWork& work);
+  // Whether it is, of a tensor on a device; finish() then returns at once, or throws why it has failed.
+  static bool is_done(const GroupWork& work) { return work->isCompleted(); }
   // Of a tensor on a device: what this thread gives to the device from here on comes after it. No wait.
   void finish_on_device(const GroupWork& work);
   void end();

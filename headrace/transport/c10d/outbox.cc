@@ -13,6 +13,9 @@ namespace {
 constexpr std::size_t kHeld = 64;
 constexpr auto kRoomPause = std::chrono::milliseconds(1);
 constexpr auto kDevicePause = std::chrono::microseconds(50);
+// So many messages leave at a time: over the host one is copied while the one before leaves; straight ones wait for
+// the peer on the device.
+constexpr std::size_t kLeavingOverHost = 1, kLeavingStraight = 64;
 
 bool is_on_device(const torch::Tensor& tensor) {
   return tensor.defined() && !tensor.is_cpu();
@@ -46,10 +49,6 @@ void Outbox::break_off(const std::exception& error) {
   set_broken(why);
 }
 
-bool Outbox::goes_over_host(const Tensors& tensors) const {
-  return !operations_.is_straight() && std::ranges::any_of(tensors, is_on_device);
-}
-
 Packed Outbox::packed(const Outgoing& message, const Tensors& values) const {
   return pack(message.label, message.sequence, message.sent, message.tensors, values,
               ring_ && !operations_.is_straight() ? kRingPart : kFirstPart);
@@ -57,7 +56,7 @@ Packed Outbox::packed(const Outgoing& message, const Tensors& values) const {
 
 void Outbox::send(const Label& label, const Tensors& tensors) {
   Outgoing message{label, sequence_++, shared_clock(*state_), dense(tensors, label), {}};
-  bool in_turn = goes_over_host(message.tensors);
+  bool in_turn = std::ranges::any_of(message.tensors, is_on_device);
   if (!in_turn) {
     const std::lock_guard lock(state_->mutex);
     in_turn = waiting_ > 0;
@@ -128,45 +127,59 @@ void Outbox::note_left(std::size_t count) {
   if (unsent_ == 0) state_->changed.notify_all();
 }
 
+// None: nothing waits to be put out or let go of; or, where others leave, just now.
+std::optional<Outbox::Sending> Outbox::next(bool others_leave) {
+  std::unique_lock lock(state_->mutex);
+  if (sending_.empty()) reaping_ = false;
+  const auto is_there = [&] { return stopping_ || (reaping_ && !sending_.empty()); };
+  if (others_leave)
+    started_.wait_for(lock, kDevicePause, is_there);
+  else
+    started_.wait(lock, is_there);
+  if (stopping_) throw Ending();
+  if (!reaping_ || sending_.empty()) return std::nullopt;
+  Sending oldest = std::move(sending_.front());
+  sending_.pop_front();
+  return oldest;
+}
+
+// Of the oldest, those that have left, and waits for what is more than is to be kept.
+void Outbox::let_go(std::deque<Leaving>& leaving, std::size_t kept) {
+  while (!leaving.empty()) {
+    const Leaving& oldest = leaving.front();
+    const bool gone =
+        !oldest.of_device.empty() && std::ranges::all_of(oldest.of_device, &Operations::is_done);
+    if (!gone && leaving.size() <= kept) return;
+    for (const GroupWork& work : oldest.of_host) operations_.finish(work);
+    for (const GroupWork& work : oldest.of_device) operations_.finish(work);
+    leaving.pop_front();
+    note_left(1);
+  }
+}
+
 void Outbox::run() {
   const torch::NoGradGuard no_grad;
+  const std::size_t kept = operations_.is_straight() ? kLeavingStraight : kLeavingOverHost;
   try {
     const OwnStream beside(device_);
-    // The last message that this thread has put out: it leaves while the next one comes to the host.
-    std::optional<Leaving> leaving;
-    const auto wait_for_it = [&] {
-      if (!leaving) return;
-      for (const GroupWork& work : leaving->works) operations_.finish(work);
-      leaving.reset();
-      note_left(1);
-    };
+    std::deque<Leaving> leaving;
     while (true) {
-      Sending oldest;
-      bool none = false;
-      {
-        std::unique_lock lock(state_->mutex);
-        if (sending_.empty()) reaping_ = false;
-        started_.wait(lock,
-                      [&] { return stopping_ || leaving || (reaping_ && !sending_.empty()); });
-        if (stopping_) return;
-        none = sending_.empty();
-        if (!none) {
-          oldest = std::move(sending_.front());
-          sending_.pop_front();
-        }
-      }
-      if (none || oldest.work) wait_for_it();
-      if (none) continue;
-      if (oldest.work) {
-        operations_.finish(oldest.work);
-        oldest = {};
+      const bool straight_ones = !leaving.empty() && !leaving.front().of_device.empty();
+      std::optional<Sending> oldest = next(!leaving.empty());
+      if (!oldest) {
+        let_go(leaving, straight_ones ? kept : 0);
+      } else if (oldest->work) {
+        let_go(leaving, kept);
+        operations_.finish(oldest->work);
+        oldest.reset();
         note_left(1);
-        continue;
+      } else {
+        std::optional<Leaving> put = put_out_in_turn(oldest->message);
+        if (!put) return;
+        oldest.reset();
+        leaving.push_back(std::move(*put));
+        let_go(leaving, kept);
       }
-      std::optional<Leaving> next = put_out_in_turn(oldest.message);
-      if (!next) return;
-      wait_for_it();
-      leaving = std::move(next);
     }
   } catch (const Ending&) {
   } catch (const std::exception& error) {
@@ -180,18 +193,20 @@ void Outbox::run() {
 std::optional<Outbox::Leaving> Outbox::put_out_in_turn(const Outgoing& message) {
   Tensors values = message.tensors;
   message.computed.come_after();
-  if (goes_over_host(values)) {
+  if (!operations_.is_straight() && std::ranges::any_of(values, is_on_device)) {
     for (torch::Tensor& value : values)
       if (value.defined()) value = start_to_host(value);
     if (!has_come(Mark::now(device_))) return std::nullopt;
   }
-  Leaving leaving{packed(message, values), {}};
+  Leaving leaving{packed(message, values), {}, {}};
   if (!ring_)
-    leaving.works.push_back(operations_.start_send(leaving.message.first, kFirstTag));
+    leaving.of_host.push_back(operations_.start_send(leaving.message.first, kFirstTag));
   else if (!put_when_there_is_room(leaving.message.first))
     return std::nullopt;
-  for (const torch::Tensor& tensor : leaving.message.rest)
-    leaving.works.push_back(operations_.start_send(tensor, kRestTag));
+  for (const torch::Tensor& tensor : leaving.message.rest) {
+    auto& works = tensor.is_cpu() ? leaving.of_host : leaving.of_device;
+    works.push_back(operations_.start_send(tensor, kRestTag));
+  }
   const std::lock_guard lock(state_->mutex);
   --waiting_;
   return leaving;

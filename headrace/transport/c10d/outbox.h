@@ -2,8 +2,9 @@
 //
 // A message goes out in the caller's thread; the sending thread only waits until it has left and then lets go
 // of its tensors: of large ones at once, of small ones many at a time. The sending thread puts out, in turn, what
-// could not leave at once: what the ring had no room for, and tensors of a device that have to come to the host
-// first, which happens on a stream beside the computation, the next message's while the one before leaves.
+// could not leave at once: what the ring had no room for, and tensors of a device, on a stream beside the computation.
+// Those go straight to the peer's, the first when NCCL has joined the two, for which the caller need not wait; or they
+// come to the host first, the next message's while the one before leaves.
 #pragma once
 
 #include <condition_variable>
@@ -71,10 +72,9 @@ class Outbox {
   // A message that the sending thread has put out, until all of it has left.
   struct Leaving {
     Packed message;
-    std::vector<GroupWork> works;
+    std::vector<GroupWork> of_host, of_device;
   };
 
-  bool goes_over_host(const Tensors& tensors) const;
   Packed packed(const Outgoing& message, const Tensors& values) const;
   void put_out(const Packed& message);
   void put_out_later(Outgoing message);
@@ -83,7 +83,9 @@ class Outbox {
 
   // The sending thread's.
   void run();
+  std::optional<Sending> next(bool others_leave);
   std::optional<Leaving> put_out_in_turn(const Outgoing& message);
+  void let_go(std::deque<Leaving>& leaving, std::size_t kept);
   bool has_come(const Mark& mark);
   bool put_when_there_is_room(const torch::Tensor& first);
   void note_left(std::size_t count);
