@@ -136,7 +136,8 @@ void Gradients::combine(std::int64_t step) {
   start_ready(step, true);
   for (Group& group : groups_) add_up(group, step);
   for (Group& group : groups_) take_back(group);
-  transport_.flush();  // what has been sent from these gradients may now change
+  if (!groups_.empty())
+    transport_.flush();  // what has been sent from these gradients may now change
 }
 
 void Gradients::share_values(std::int64_t step) {
