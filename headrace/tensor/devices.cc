@@ -4,6 +4,7 @@
 
 #include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "headrace/base/error.h"
 #include "headrace/tensor/cuda_properties.h"
@@ -63,6 +64,10 @@ std::string device_identity(torch::Device device) {
   const std::string identity = device.is_cuda() ? cuda_properties(device.index()).uuid : "";
   return cat(c10::DeviceTypeName(device.type(), /*lower_case=*/true), " ",
              identity.empty() ? std::to_string(device.index()) : identity);
+}
+
+void use_device(torch::Device device) {
+  if (!device.is_cpu()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
 }
 
 std::int64_t peak_memory(torch::Device device) {

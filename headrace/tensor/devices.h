@@ -20,6 +20,10 @@ std::string device_name(torch::Device device);
 // Tells it from every other on its host, however they are numbered; "cpu" for the CPU.
 std::string device_identity(torch::Device device);
 
+// From here on this thread's own: what asks for none, as pinned memory of the host, would else make a context, and
+// take memory, on the first.
+void use_device(torch::Device device);
+
 // Bytes of tensors on a device, by its caching allocator: at their most since the process began. On the CPU
 // those of the thread's account (memory.h).
 std::int64_t peak_memory(torch::Device device);

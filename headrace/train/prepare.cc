@@ -74,6 +74,7 @@ Prepared prepare(const Config& config,
   run.naming = naming_of(config.model.family);
   run.places = agree_on_places(config, transport);
   const Plan plan = plan_of(config);
+  use_device(transport.device());
   set_deterministic(config.train.deterministic, transport.device());
   require_device_memory(config, transport,
                         predicted_memory(config, plan)[static_cast<std::size_t>(transport.rank())]);
