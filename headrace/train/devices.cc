@@ -67,6 +67,8 @@ void require_device(const PipelineConfig& pipeline,
 void set_deterministic(bool deterministic, torch::Device device) {
   if (!device.is_cuda()) return;
   at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
+  // Where it is preferred, attention's own kernels are not offered (model/attention.cc).
+  at::globalContext().setSDPUseCuDNN(false);
   // It would fill each new tensor, for programs that read what they have not written.
   at::globalContext().setDeterministicFillUninitializedMemory(false);
   // cuBLAS is the same each time with workspaces of its own choice of size only if told so before its first use.

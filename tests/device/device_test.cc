@@ -123,7 +123,8 @@ Outcome run(const Case& c, torch::Device device) {
 class OnADevice : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (devices_under_test() < (GetParam().spread ? 2 : 1)) GTEST_SKIP() << "no such devices";
+    if (devices_under_test() == 0) GTEST_SKIP() << "there is no GPU";
+    if (GetParam().spread && devices_under_test() < 2) GTEST_SKIP() << "there is one device alone";
     order_faults();
   }
 };
