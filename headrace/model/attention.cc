@@ -1,5 +1,6 @@
 #include "headrace/model/attention.h"
 
+#include <cmath>
 #include <cstdint>
 
 namespace headrace {
@@ -16,6 +17,36 @@ bool has_flash(const Tensor& q, const Tensor& k, const Tensor& v) {
          torch::_fused_sdp_choice(q, k, v, /*attn_mask=*/{}, kNoDropout, kCausal) == kFlash;
 }
 
+// The kernels of devices load 16 bytes at a time: they take heads that are so many numbers wide, in fp32 more finely.
+// Zeros beside them change no product.
+constexpr std::int64_t kWidths = 8;
+
+Tensor padded(const Tensor& tensor) {
+  const std::int64_t over = tensor.size(-1) % kWidths;
+  return over == 0 ? tensor : torch::constant_pad_nd(tensor, {0, kWidths - over});
+}
+
+Tensor cut(const Tensor& tensor, std::int64_t width) {
+  return tensor.narrow(-1, 0, width);
+}
+
+double scale_of(std::int64_t width) {
+  return 1 / std::sqrt(static_cast<double>(width));
+}
+
+Attended attend_on_device(const Tensor& q, const Tensor& k, const Tensor& v, double scale) {
+  Attended done;
+  if (has_flash(q, k, v)) {
+    auto all = torch::_scaled_dot_product_flash_attention(q, k, v, kNoDropout, kCausal,
+                                                          /*return_debug_mask=*/false, scale);
+    return {std::get<0>(all), std::get<1>(all), true, std::get<6>(all), std::get<7>(all)};
+  }
+  std::tie(done.result, done.log_sum, done.seed, done.offset) =
+      torch::_scaled_dot_product_efficient_attention(
+          q, k, v, /*attn_bias=*/{}, /*compute_log_sumexp=*/true, kNoDropout, kCausal, scale);
+  return done;
+}
+
 }  // namespace
 
 Attended attend(const Tensor& q, const Tensor& k, const Tensor& v) {
@@ -23,14 +54,11 @@ Attended attend(const Tensor& q, const Tensor& k, const Tensor& v) {
   if (q.is_cpu()) {
     std::tie(done.result, done.log_sum) =
         torch::_scaled_dot_product_flash_attention_for_cpu(q, k, v, kNoDropout, kCausal);
-  } else if (has_flash(q, k, v)) {
-    auto all = torch::_scaled_dot_product_flash_attention(q, k, v, kNoDropout, kCausal);
-    done = {std::get<0>(all), std::get<1>(all), true, std::get<6>(all), std::get<7>(all)};
-  } else {
-    std::tie(done.result, done.log_sum, done.seed, done.offset) =
-        torch::_scaled_dot_product_efficient_attention(
-            q, k, v, /*attn_bias=*/{}, /*compute_log_sumexp=*/true, kNoDropout, kCausal);
+    return done;
   }
+  const std::int64_t width = q.size(-1);
+  done = attend_on_device(padded(q), padded(k), padded(v), scale_of(width));
+  done.result = cut(done.result, width);
   return done;
 }
 
@@ -42,16 +70,22 @@ std::tuple<Tensor, Tensor, Tensor> attend_backward(const Tensor& gradient,
   if (q.is_cpu())
     return torch::_scaled_dot_product_flash_attention_for_cpu_backward(
         gradient, q, k, v, attended.result, attended.log_sum, kNoDropout, kCausal);
+  const std::int64_t width = q.size(-1);
+  const double scale = scale_of(width);
+  Tensor dq, dk, dv;
   if (attended.by_flash) {
     const Tensor none;  // of sequences of several lengths
-    return torch::_scaled_dot_product_flash_attention_backward(
-        gradient, q, k, v, attended.result, attended.log_sum, none, none, q.size(2), k.size(2),
-        kNoDropout, kCausal, attended.seed, attended.offset);
+    std::tie(dq, dk, dv) = torch::_scaled_dot_product_flash_attention_backward(
+        padded(gradient), padded(q), padded(k), padded(v), padded(attended.result),
+        attended.log_sum, none, none, q.size(2), k.size(2), kNoDropout, kCausal, attended.seed,
+        attended.offset, scale);
+  } else {
+    std::tie(dq, dk, dv, std::ignore) = torch::_scaled_dot_product_efficient_attention_backward(
+        padded(gradient), padded(q), padded(k), padded(v), /*attn_bias=*/{},
+        padded(attended.result), attended.log_sum, attended.seed, attended.offset, kNoDropout,
+        {true, true, true, false}, kCausal, scale);
   }
-  auto [dq, dk, dv, d_bias] = torch::_scaled_dot_product_efficient_attention_backward(
-      gradient, q, k, v, /*attn_bias=*/{}, attended.result, attended.log_sum, attended.seed,
-      attended.offset, kNoDropout, {true, true, true, false}, kCausal);
-  return {dq, dk, dv};
+  return {cut(dq, width), cut(dk, width), cut(dv, width)};
 }
 
 }  // namespace headrace

@@ -18,7 +18,8 @@ struct Attended {
       offset;  // what kernels of devices keep of a dropout, also where there is none
 };
 
-// Each [rows, heads, context, width of a head], of any strides but the last, which is 1.
+// Each [rows, heads, context, width of a head], of any strides but the last, which is 1. Of any width: where a device's
+// kernels lack one, it is made wider with zeros.
 Attended attend(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v);
 
 // The gradients of q, k and v.

@@ -15,6 +15,13 @@ Tensor back(const Tensor& tensor, const Tensor& like) {
   return tensor.defined() ? tensor.to(like.device()) : tensor;
 }
 
+// CUDA's load 16 bytes at a time.
+void require_width(const Tensor& q) {
+  constexpr std::int64_t kLoad = 16;
+  TORCH_CHECK(q.size(-1) * q.element_size() % kLoad == 0, "heads of ", q.size(-1),
+              " numbers are not aligned");
+}
+
 }  // namespace
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> attend(const Tensor& q,
@@ -25,6 +32,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend(const Tensor& q,
                                                   double dropout,
                                                   bool causal,
                                                   std::optional<double> scale) {
+  require_width(q);
   const InKernel within("attention");
   auto [out, log_sum] = at::_scaled_dot_product_flash_attention_for_cpu(
       to_host(q), to_host(k), to_host(v), dropout, causal, {}, scale);
@@ -45,6 +53,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(const Tensor& gradien
                                                            std::array<bool, 4>,
                                                            bool causal,
                                                            std::optional<double> scale) {
+  require_width(q);
   const InKernel within("attention");
   auto [dq, dk, dv] = at::_scaled_dot_product_flash_attention_for_cpu_backward(
       to_host(gradient), to_host(q), to_host(k), to_host(v), to_host(out), to_host(log_sum),

@@ -38,6 +38,7 @@ struct Case {
   bool recompute = false;
   std::string over = "local";  // or "c10d", "c10d_rings", "c10d_direct"
   bool spread = false;         // each rank on another device
+  int heads = 2;               // of a width of 16 in all
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
@@ -56,7 +57,7 @@ Outcome run(const Case& c, torch::Device device) {
   torch::set_num_threads(1);
   const GptConfig model{.layers = 2,
                         .width = 16,
-                        .heads = 2,
+                        .heads = c.heads,
                         .context = kContext,
                         .vocabulary = kVocabulary,
                         .tied = c.tied,
@@ -136,6 +137,7 @@ TEST_P(OnADevice, IsAsInOneProcess) {
   one.dropout = GetParam().dropout;
   one.precision = GetParam().precision;
   one.optimizer = GetParam().optimizer;
+  one.heads = GetParam().heads;
   const Outcome expected = run(one, device_under_test());
   const Outcome actual = run(GetParam(), device_under_test());
   EXPECT_EQ(actual.losses, expected.losses);
@@ -178,6 +180,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "interleaved", .schedule = "interleaved", .ranks = 2, .optimizer = "sgd"},
         Case{.name = "bf16", .ranks = 2, .precision = "bf16"},
         Case{.name = "fp16", .ranks = 2, .precision = "fp16"},
+        Case{.name = "narrow_heads", .ranks = 2, .heads = 8},
+        Case{.name = "narrow_heads_bf16", .ranks = 2, .precision = "bf16", .heads = 4},
         Case{.name = "c10d", .ranks = 3, .over = "c10d"},
         Case{.name = "c10d_rings", .schedule = "zb-h1", .ranks = 2, .over = "c10d_rings"},
         Case{.name = "c10d_spread", .ranks = 3, .over = "c10d", .spread = true},
