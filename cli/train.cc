@@ -138,10 +138,13 @@ Config configuration(const Flags& flags, const std::optional<Rendezvous>& place)
   if (config.resume != Resume::No && restarts_by_launcher() == 0 && is_one_host &&
       !(place && place->is_restart))
     require_resumable(config);
-  const PlaceOnHost on_host = place ? PlaceOnHost{place->local_rank, place->local_size, is_worker()}
-                                    : PlaceOnHost{0, processes};
-  const bool on_cpu = choose_device(config.pipeline, on_host).device.is_cpu();
-  require_trainable(config, /*all_on_this_machine=*/!place && on_cpu);
+  bool needs_this_memory = false;
+  if (!place) {
+    const DeviceChoice first = choose_device(config.pipeline, {0, processes});
+    require_cuda(config.pipeline, first);
+    needs_this_memory = first.device.is_cpu();
+  }
+  require_trainable(config, needs_this_memory);
   return config;
 }
 
@@ -234,7 +237,7 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     transport =
         meet(place, config.pipeline.start_limit,
              {.device = choice.device, .ranks_per_device = config.pipeline.ranks_per_device});
-    require_device(config.pipeline, *transport, choice);
+    require_devices(config.pipeline, gather_devices(*transport, choice));
     install_stop_handler();  // until here there is nothing to end well, and a signal just ends it
     page.note_phase(place.rank, Phase::Loading);
     config.run_dir = run_dir_of_launcher();
@@ -257,7 +260,7 @@ int work(const Flags& flags, Config config, const Rendezvous& place) {
     if (place.rank == 0) console.emplace(std::cout, isatty(STDOUT_FILENO) == 1);
     TrainingHooks hooks;
     hooks.console = console ? &*console : nullptr;
-    hooks.why_cpu = choice.why_cpu;
+    hooks.choice = choice;
     hooks.stop_requested = stop_requested;
     hooks.on_step = [&](std::int64_t step) {
       page.note_phase(place.rank, Phase::Training);

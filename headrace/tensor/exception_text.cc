@@ -24,6 +24,10 @@ constexpr std::string_view kNoDeterministic = " does not have a deterministic im
 constexpr std::string_view kNoHostMemory =
     "DefaultCPUAllocator: can't allocate memory: you tried to allocate ";
 
+bool says(const std::exception& error, std::string_view sign) {
+  return std::string_view(error.what()).find(sign) != std::string_view::npos;
+}
+
 std::string one_line(const std::string& text) {
   std::string line;
   for (const std::string& part : split_text(text, '\n')) {
@@ -88,15 +92,16 @@ std::string text_of(const std::exception& error) {
   return backtrace == std::string::npos ? text : one_line(text.substr(0, backtrace));
 }
 
+bool is_of_memory(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr || says(error, kNoHostMemory) ||
+         dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+         dynamic_cast<const MemoryError*>(&error) != nullptr;
+}
+
 void rethrow(const std::exception& error, const std::string& where) {
   const std::string text = where + text_of(error);
-  const auto says = [&](std::string_view sign) {
-    return std::string_view(error.what()).find(sign) != std::string_view::npos;
-  };
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr || says(kNoHostMemory) ||
-      dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr)
-    throw MemoryError(text);
-  if (says(kNoDeterministic)) throw DeterminismError(text);
+  if (is_of_memory(error)) throw MemoryError(text);
+  if (says(error, kNoDeterministic)) throw DeterminismError(text);
   throw Error(text);
 }
 

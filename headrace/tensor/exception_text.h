@@ -14,6 +14,9 @@ namespace headrace {
 // (available_memory.h).
 std::string text_of(const std::exception& error);
 
+// Whether it says that there was no memory.
+bool is_of_memory(const std::exception& error);
+
 // There was no memory for a tensor.
 class MemoryError : public Error {
  public:

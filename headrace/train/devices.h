@@ -1,12 +1,14 @@
-// Which device each rank computes on, and what the run says of it.
+// Which device each rank computes on: what it chooses for itself, and what all of them together make of it.
 //
 //   const DeviceChoice choice = choose_device(config.pipeline, {.rank = 0, .size = 4});
 //   transport = c10d_transport(place, limit, {.device = choice.device, …});
-//   require_device(config.pipeline, *transport, choice);
-//   say(devices_text(*transport, choice.why_cpu));
+//   const RunDevices devices = gather_devices(*transport, choice);
+//   require_devices(config.pipeline, devices);
+//   say(devices_text(config.pipeline, devices));
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "headrace/tensor/devices.h"
 #include "headrace/train/config/config.h"
@@ -25,30 +27,43 @@ struct PlaceOnHost {
 
 struct DeviceChoice {
   torch::Device device = torch::kCPU;
-  std::string
-      why_cpu;  // what speaks for the CPU, if it does; "no CUDA device: this libtorch is a CPU build"
+  // What speaks for the CPU, if it does ("no CUDA device: this libtorch is a CPU build"), and what to do about it.
+  std::string why_cpu, remedy;
 };
 
-// Of a rank: `auto` takes CUDA where there is a device for each of the host. Throws UsageError where CUDA is asked for
-// and there is none, or are too few.
+// Of a rank: CUDA where it is not ruled out and there is a device for each of the host; else the CPU, with why.
 DeviceChoice choose_device(const PipelineConfig& pipeline,
                            const PlaceOnHost& place,
                            const CudaDevices& found = cuda_devices());
+// Throws UsageError where CUDA is asked for and the choice is another.
+void require_cuda(const PipelineConfig& pipeline, const DeviceChoice& choice);
 
-// Throws UsageError, on every rank, where CUDA is asked for and the ranks have found out together that they have it not.
-void require_device(const PipelineConfig& pipeline,
-                    const Transport& transport,
-                    const DeviceChoice& choice);
+// Of a rank, as all ranks know it.
+struct RankDevice {
+  std::string host;
+  DeviceChoice choice;  // `device` by kind alone
+  std::string identity;
+  std::string name;
+  bool is_used = false;   // by it; else all use the CPU
+  bool straight = false;  // Transport::is_straight
+};
+using RunDevices = std::vector<RankDevice>;  // by rank
+
+// Every rank calls it. Where the transport has a device, whatever was chosen, that is the rank's.
+RunDevices gather_devices(Transport& transport, const DeviceChoice& choice);
+// Throws UsageError, the same on every rank, where CUDA is asked for and is not what all use.
+void require_devices(const PipelineConfig& pipeline, const RunDevices& devices);
+// "4 × NVIDIA H100, a rank each; tensors go straight between them"; "CPU: …" and why, where there is a reason.
+std::string devices_text(const PipelineConfig& pipeline, const RunDevices& devices);
+// How many devices the ranks use; on CPUs, where each has cores of its own, how many ranks there are.
+int count_devices(const RunDevices& devices);
+
+// Throws UsageError, the same on every rank, where a device has less memory than the tensors of the ranks that use it
+// will take, `bytes` of this one's as predicted. Every rank calls it.
+void require_device_memory(const RunDevices& devices, Transport& transport, double bytes);
 
 // Makes the process's kernels on the device give the same bits each time, or refuse to. On the CPU they do.
 void set_deterministic(bool deterministic, torch::Device device);
-
-// "4 × NVIDIA H100, a rank each; tensors go straight between them", and, of auto on the CPU, the first rank that
-// has no other and why. Every rank calls it.
-std::string devices_text(Transport& transport, const std::string& why_cpu);
-
-// Throws Error where what a rank's tensors will take, as predicted, is more than its device has.
-void require_device_memory(const Config& config, const Transport& transport, double bytes);
 
 // What a run that was out of memory might do about it.
 std::string memory_advice();

@@ -156,9 +156,9 @@ TrainingResult run(const Config& config, Transport& transport, const TrainingHoo
   transport.set_limit(config.pipeline.start_limit);
   Report report(config, transport, hooks.console);
   const auto say = [&](const std::string& text) { report.say(text); };
-  const Prepared prepared = prepare(config, transport, say);
+  const Prepared prepared = prepare(config, transport, hooks.choice, say);
   const auto checkpoints = checkpoints_of(config, prepared, transport, say);
-  report.opening(prepared, hooks.why_cpu);
+  report.opening(prepared);
   TrainingResult result;
   try {
     result = train(config, prepared, transport, hooks, checkpoints.get(), report, begin);
@@ -191,6 +191,12 @@ TrainingResult run_training(const Config& config,
     throw Error(cat(error.what(), "; ", memory_advice()));
   } catch (const DeterminismError& error) {
     throw Error(cat(error.what(), "; set train.deterministic = false to have it all the same"));
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    if (!is_of_memory(error)) throw;
+    throw Error(cat("rank ", transport.rank(), host_text(transport, transport.rank()), ": ",
+                    text_of(error), "; ", memory_advice()));
   }
 }
 

@@ -15,6 +15,7 @@
 #include "headrace/schedule/action.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/console.h"
+#include "headrace/train/devices.h"
 #include "headrace/train/records.h"
 #include "headrace/transport/transport.h"
 
@@ -22,7 +23,7 @@ namespace headrace {
 
 struct TrainingHooks {
   Console* console = nullptr;  // on rank 0; null: nothing is shown
-  std::string why_cpu;         // devices.h: DeviceChoice
+  DeviceChoice choice = {};    // of this rank's device
   // Asked before every step; any rank's yes ends the run after it.
   std::function<bool()> stop_requested = {};
   std::function<void(std::int64_t step)> on_step = {};  // before each; from 1

@@ -69,14 +69,17 @@ std::string searched_order(const Plan& plan, int fewest_microbatches) {
 
 Prepared prepare(const Config& config,
                  Transport& transport,
+                 const DeviceChoice& choice,
                  const std::function<void(const std::string&)>& say) {
   Prepared run;
+  run.devices = gather_devices(transport, choice);
+  require_devices(config.pipeline, run.devices);
   run.naming = naming_of(config.model.family);
   run.places = agree_on_places(config, transport);
   const Plan plan = plan_of(config);
   use_device(transport.device());
   set_deterministic(config.train.deterministic, transport.device());
-  require_device_memory(config, transport,
+  require_device_memory(run.devices, transport,
                         predicted_memory(config, plan)[static_cast<std::size_t>(transport.rank())]);
   std::optional<Resumed> from;
   Start start;

@@ -9,6 +9,7 @@
 
 #include "headrace/tensor/naming.h"
 #include "headrace/train/config/config.h"
+#include "headrace/train/devices.h"
 #include "headrace/train/places.h"
 #include "headrace/train/samples.h"
 #include "headrace/train/trainer.h"
@@ -21,6 +22,7 @@ struct Prepared {
   std::unique_ptr<Trainer> trainer;
   Naming naming;
   Places places;
+  RunDevices devices;
   std::string origin;  // of the weights, for the user; empty: drawn
 };
 
@@ -28,6 +30,7 @@ struct Prepared {
 // ranks were given different things.
 Prepared prepare(const Config& config,
                  Transport& transport,
+                 const DeviceChoice& choice,
                  const std::function<void(const std::string&)>& say);
 
 // A snapshot of where a run is, with what only its data tells.

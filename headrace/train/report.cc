@@ -19,12 +19,12 @@ namespace headrace {
 Report::Report(const Config& config, Transport& transport, Console* console)
     : config_(config), transport_(transport), console_(console) {}
 
-void Report::opening(const Prepared& run, const std::string& why_cpu) {
+void Report::opening(const Prepared& run) {
   const Plan& plan = run.trainer->pipeline().plan();
   if (transport_.rank() == 0 && !config_.run_dir.empty())
     folder_.emplace(config_, run.trainer->steps_done());
   if (run.places.claim) write_run_config(run.places.claim->folder(), config_);
-  const std::string devices = devices_text(transport_, why_cpu);
+  const std::string devices = devices_text(config_.pipeline, run.devices);
   say(opening_text(config_, plan, *run.samples, devices));
   if (!config_.laid_out.empty()) say("# laid out anew: " + config_.laid_out);
   if (!run.origin.empty())
@@ -73,26 +73,29 @@ void Report::say(std::string text) {
 }
 
 // Every rank computes at once, as in training.
-std::string Report::utilisation(const Plan& plan) const {
+std::string Report::utilisation(const Prepared& run) const {
+  const int devices = count_devices(run.devices);
   const torch::ScalarType type = product_type(config_.train.precision);
   double product = 0;
   if (!stated_peak(device_name(transport_.device()), type)) {
     all_gather(transport_, {}, kStageTimes);
     const double mine = measured_product(transport_.device(), type);
     for (const std::vector<double>& theirs : all_gather(transport_, {mine}, kStageTimes))
-      product += theirs.front() / transport_.size();
+      product += theirs.front() / devices;
   }
   if (seconds_ <= 0) return "";
   const double tokens = static_cast<double>(tokens_) / seconds_;
   const double flops =
-      tokens * flops_per_token(plan, sizes_of(config_.model.family).context) / transport_.size();
+      tokens *
+      flops_per_token(run.trainer->pipeline().plan(), sizes_of(config_.model.family).context) /
+      devices;
   return utilisation_text(tokens, flops, transport_.device(), type, product);
 }
 
 void Report::closing(const Prepared& run, const std::string& stopped) {
   const Plan& plan = run.trainer->pipeline().plan();
   const auto times = clock_.gather(transport_, peak_memory(transport_.device()), kStageTimes);
-  const std::string used = utilisation(plan);
+  const std::string used = utilisation(run);
   if (config_.timeline) {
     const Timeline timeline = gather_timeline(transport_, events_, plan.source.name);
     if (folder_) folder_->write("timeline.json", chrome_trace(timeline));

@@ -21,8 +21,8 @@ class Report {
   // Opens the run's folder, on rank 0 where config.run_dir names one. `console` may be null.
   Report(const Config& config, Transport& transport, Console* console);
 
-  // Every rank calls it. `why_cpu`: devices.h.
-  void opening(const Prepared& run, const std::string& why_cpu);
+  // Every rank calls it.
+  void opening(const Prepared& run);
   // Whether an evaluation after this step is missing in the records. Every rank calls it, and gets
   // what is so on rank 0.
   bool lacks_evaluation(std::int64_t step) const;
@@ -34,7 +34,7 @@ class Report {
   void closing(const Prepared& run, const std::string& stopped);
 
  private:
-  std::string utilisation(const Plan& plan) const;
+  std::string utilisation(const Prepared& run) const;
 
   const Config& config_;
   Transport& transport_;

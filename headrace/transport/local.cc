@@ -173,7 +173,7 @@ class Local : public Transport {
   void abort(const std::string& why) override;
 
  private:
-  void require_running() const override;
+  void require_running() override;
 
   const std::shared_ptr<World> world_;
   const int rank_;
@@ -220,7 +220,7 @@ double Local::limit() const {
   return world_->state(rank_).limit;
 }
 
-void Local::require_running() const {
+void Local::require_running() {
   const std::lock_guard lock(world_->mutex);
   world_->check_alive(rank_);
 }

@@ -141,8 +141,8 @@ class Transport {
   virtual void abort(const std::string& why) = 0;
 
  private:
-  // Throws why the run has failed, where it has.
-  virtual void require_running() const = 0;
+  // Throws why this rank need not wait any more, where the run has failed or a peer is gone.
+  virtual void require_running() = 0;
 };
 
 bool spans_hosts(const Transport& transport);

@@ -29,6 +29,8 @@ c10::DataPtr ClosedMemory::allocate(std::size_t bytes) {
   const c10::DeviceIndex index = current_device();
   const c10::Device device(kTestDevice, index);
   if (bytes == 0) return {nullptr, device};
+  TORCH_CHECK_WITH(OutOfMemoryError, static_cast<std::int64_t>(bytes) <= largest,
+                   "out of memory. Tried to allocate ", bytes, " bytes.");
   void* const memory =
       ::mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   TORCH_CHECK_WITH(OutOfMemoryError, memory != MAP_FAILED, "no memory for ", bytes, " bytes");

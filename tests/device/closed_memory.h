@@ -2,8 +2,10 @@
 // with each block who has used it (stream_order.h).
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <mutex>
 
@@ -33,6 +35,9 @@ class ClosedMemory : public c10::DeviceAllocator {
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override;
   void resetAccumulatedStats(c10::DeviceIndex) override {}
   void resetPeakStats(c10::DeviceIndex) override {}
+
+  // For what is larger there is no memory.
+  std::atomic<std::int64_t> largest = std::numeric_limits<std::int64_t>::max();
 
   // The block that a tensor lies in, open as long as somebody uses it.
   void open(const void* in, bool to_write, const char* what);

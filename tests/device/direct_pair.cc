@@ -28,6 +28,7 @@ struct Post {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::string, std::deque<std::shared_ptr<Parcel>>> boxes;
+  std::map<std::string, int> joined;
 };
 
 Post& post() {
@@ -43,21 +44,13 @@ void join(torch::Device before, torch::Device after) {
   event.block(streams.getStream(after));
 }
 
-class PairWork : public c10d::Work {
- public:
-  void abort() override {
-    const std::lock_guard lock(post().mutex);
-    aborted_ = true;
-    post().changed.notify_all();
-  }
+// Of a pair, guarded by the post's mutex: whether it was aborted.
+using Over = std::shared_ptr<bool>;
 
- protected:
-  bool aborted_ = false;
-};
-
-class SendWork : public PairWork {
+class SendWork : public c10d::Work {
  public:
-  explicit SendWork(std::shared_ptr<Parcel> parcel) : parcel_(std::move(parcel)) {}
+  SendWork(std::shared_ptr<Parcel> parcel, Over over)
+      : parcel_(std::move(parcel)), over_(std::move(over)) {}
 
   bool isCompleted() override {
     const std::lock_guard lock(post().mutex);
@@ -67,7 +60,7 @@ class SendWork : public PairWork {
   bool wait(std::chrono::milliseconds) override {
     {
       std::unique_lock lock(post().mutex);
-      post().changed.wait(lock, [&] { return parcel_->is_taken || aborted_; });
+      post().changed.wait(lock, [&] { return parcel_->is_taken || *over_; });
       if (!parcel_->is_taken) return false;
     }
     while (!parcel_->taken.reached()) std::this_thread::yield();
@@ -77,12 +70,16 @@ class SendWork : public PairWork {
 
  private:
   std::shared_ptr<Parcel> parcel_;
+  const Over over_;
 };
 
-class ReceiveWork : public PairWork {
+class ReceiveWork : public c10d::Work {
  public:
-  ReceiveWork(std::string name, torch::Tensor into)
-      : name_(std::move(name)), into_(std::move(into)), started_(Mark::now(into_.device())) {}
+  ReceiveWork(std::string name, torch::Tensor into, Over over)
+      : name_(std::move(name)),
+        into_(std::move(into)),
+        over_(std::move(over)),
+        started_(Mark::now(into_.device())) {}
 
   bool isCompleted() override { return done_.on_device() && done_.reached(); }
   void synchronize() override {
@@ -90,7 +87,7 @@ class ReceiveWork : public PairWork {
     {
       std::unique_lock lock(post().mutex);
       auto& box = post().boxes[name_];
-      post().changed.wait(lock, [&] { return !box.empty() || aborted_; });
+      post().changed.wait(lock, [&] { return !box.empty() || *over_; });
       if (box.empty()) return;
       parcel = box.front();
       box.pop_front();
@@ -115,6 +112,7 @@ class ReceiveWork : public PairWork {
  private:
   const std::string name_;
   torch::Tensor into_;
+  const Over over_;
   const Mark started_;
   Mark done_;
 };
@@ -131,19 +129,31 @@ class Pair : public c10d::Backend {
     const std::lock_guard lock(post().mutex);
     post().boxes[name_].push_back(parcel);
     post().changed.notify_all();
-    return c10::make_intrusive<SendWork>(parcel);
+    return c10::make_intrusive<SendWork>(parcel, over_);
   }
   GroupWork recv(std::vector<at::Tensor>& tensors, int, int) override {
-    return c10::make_intrusive<ReceiveWork>(name_, tensors.front());
+    return c10::make_intrusive<ReceiveWork>(name_, tensors.front(), over_);
+  }
+  void abort() override {
+    const std::lock_guard lock(post().mutex);
+    *over_ = true;
+    post().changed.notify_all();
   }
 
  private:
   const std::string name_;
+  const Over over_ = std::make_shared<bool>(false);
 };
 
 }  // namespace
 
 GroupBackend direct_pair(const std::string& name, bool is_lower) {
+  {
+    std::unique_lock lock(post().mutex);
+    ++post().joined[name];
+    post().changed.notify_all();
+    post().changed.wait(lock, [&] { return post().joined[name] == 2; });
+  }
   return c10::make_intrusive<Pair>(name, is_lower);
 }
 

@@ -9,6 +9,8 @@
 
 namespace headrace {
 
+// As NCCL does, it waits for the other of the two, and cannot be stopped in that. abort() ends what is under way.
+// `name`: of this pair alone.
 GroupBackend direct_pair(const std::string& name, bool is_lower);
 
 }  // namespace headrace

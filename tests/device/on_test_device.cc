@@ -27,8 +27,9 @@ DirectPair direct_in_place_of_nccl() {
   // Runs follow one another in one process: each has names of its own, which its ranks agree on.
   static std::atomic<int> runs = 0;
   const std::string run = std::to_string(runs++) + "/";
-  return
-      [run](const std::string& name, bool is_lower) { return direct_pair(run + name, is_lower); };
+  return [run](const std::string& name, const auto&, bool is_lower) {
+    return direct_pair(run + name, is_lower);
+  };
 }
 
 }  // namespace headrace

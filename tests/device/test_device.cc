@@ -230,6 +230,10 @@ void hold_events(bool on) {
   device_parts::events_held = on;
 }
 
+void limit_tensors(std::int64_t bytes) {
+  closed_memory().largest = bytes;
+}
+
 std::int64_t host_waits() {
   return device_parts::waits;
 }

@@ -28,6 +28,9 @@ std::int64_t host_waits();
 // While it is on, no event is reached: a device that has stopped.
 void hold_events(bool on);
 
+// From now on no tensor larger than that is made on the test devices: as if there were no memory left for it.
+void limit_tensors(std::int64_t bytes);
+
 // What has used memory without being put in order with who used it before, since this was last asked
 // (stream_order.h).
 std::vector<std::string> order_faults();

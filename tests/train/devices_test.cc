@@ -56,15 +56,21 @@ TEST(ChooseDevice, NeighboursShareADeviceWhereTheyMay) {
 }
 
 TEST(ChooseDevice, WhatIsMissingIsSaidWithTheSettingThatWouldDo) {
-  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), {0, 2}, kNone); }),
-              AllOf(HasSubstr("pipeline.device is \"cuda\", and there is no CUDA device: this "
-                              "libtorch is a CPU build"),
+  const auto refused = [](int each, const PlaceOnHost& place, const CudaDevices& found) {
+    return refusal([&] {
+      require_cuda(wish("cuda", each), choose_device(wish("cuda", each), place, found));
+    });
+  };
+  EXPECT_THAT(refused(1, {0, 2}, kNone),
+              AllOf(HasSubstr("pipeline.device is \"cuda\", which cannot be had: no CUDA "
+                              "device: this libtorch is a CPU build"),
                     HasSubstr("pipeline.device = \"cpu\"")));
-  EXPECT_THAT(refusal([] { choose_device(wish("cuda"), {0, 5}, kTwo); }),
-              AllOf(HasSubstr("there are 2 CUDA devices for 5 ranks of this host"),
+  EXPECT_THAT(refused(1, {0, 5}, kTwo),
+              AllOf(HasSubstr("2 CUDA devices for 5 ranks of this host"),
                     HasSubstr("pipeline.ranks_per_device = 3"), HasSubstr("CUDA_VISIBLE_DEVICES")));
-  EXPECT_THAT(refusal([] { choose_device(wish("cuda", 2), {0, 5}, kTwo); }),
+  EXPECT_THAT(refused(2, {0, 5}, kTwo),
               HasSubstr("2 of which share one (pipeline.ranks_per_device)"));
+  EXPECT_EQ(refused(2147483647, {0, 2147483647}, kTwo), "accepted");
 }
 
 // As under srun --gpus-per-task=1: whether the one is a rank's own is found out by all together.
@@ -73,21 +79,61 @@ TEST(ChooseDevice, OneOfALaunchersChoiceIsTakenUntilTheRanksHaveMet) {
   const DeviceChoice choice = choose_device(wish("auto"), {3, 4, /*same_view=*/false}, one);
   EXPECT_EQ(choice.device, torch::Device(torch::kCUDA, 0));
   EXPECT_EQ(choice.why_cpu, "1 CUDA device for 4 ranks of this host");
+  EXPECT_EQ(choice.remedy.substr(0, 33), "set pipeline.ranks_per_device = 4");
   EXPECT_EQ(choose_device(wish("cuda"), {3, 4, false}, one).device, choice.device);
   EXPECT_TRUE(choose_device(wish("auto"), {3, 4, true}, one).device.is_cpu());
-  run_ranks(2, [&](Transport& transport) {
-    EXPECT_THAT(refusal([&] { require_device(wish("cuda"), transport, choice); }),
-                AllOf(HasSubstr("there is 1 CUDA device for 4 ranks of this host"),
-                      HasSubstr("pipeline.ranks_per_device = 2")));
-    EXPECT_EQ(refusal([&] { require_device(wish("auto"), transport, choice); }), "accepted");
-  });
 }
 
-TEST(DevicesText, SaysWhyTheCpuIsUsed) {
+// Of ranks of one host, whose devices these are; all use the CPU where not `used`.
+RunDevices devices(const std::vector<std::string>& identities, bool used) {
+  RunDevices all;
+  for (const std::string& identity : identities) {
+    RankDevice& rank = all.emplace_back();
+    rank.host = "host";
+    rank.identity = identity;
+    rank.name = "NVIDIA L4";
+    rank.is_used = used;
+    if (identity == "cpu")
+      rank.choice = {torch::kCPU, "no CUDA device: no driver", "install a driver"};
+    else
+      rank.choice.device = torch::Device(torch::kCUDA);
+  }
+  return all;
+}
+
+TEST(RunDevices, WhyAllUseTheCpuIsSaid) {
+  const RunDevices one_without = devices({"cuda a", "cpu", "cuda b"}, false);
+  EXPECT_EQ(devices_text(wish("auto"), one_without), "CPU: rank 1: no CUDA device: no driver");
+  EXPECT_THAT(refusal([&] { require_devices(wish("cuda"), one_without); }),
+              AllOf(HasSubstr("rank 1: no CUDA device: no driver; install a driver")));
+  EXPECT_EQ(refusal([&] { require_devices(wish("auto"), one_without); }), "accepted");
+  EXPECT_EQ(devices_text(wish("auto"), devices({"cpu", "cpu"}, false)),
+            "CPU: no CUDA device: no driver");
+  const RunDevices shared = devices({"cuda a", "cuda b", "cuda a", "cuda a"}, false);
+  EXPECT_EQ(devices_text(wish("auto"), shared),
+            "CPU: ranks 0, 2 and 3 have the same device, a NVIDIA L4, and "
+            "pipeline.ranks_per_device is 1");
+  EXPECT_THAT(refusal([&] { require_devices(wish("cuda"), shared); }),
+              HasSubstr("set pipeline.ranks_per_device = 3"));
+}
+
+TEST(RunDevices, AreCountedByWhoUsesThem) {
+  EXPECT_EQ(count_devices(devices({"cuda a", "cuda b", "cuda a"}, true)), 2);
+  EXPECT_EQ(count_devices(devices({"cpu", "cpu", "cpu"}, false)), 3);
+  EXPECT_EQ(devices_text(wish("auto"), devices({"cuda a", "cuda b", "cuda a", "cuda b"}, true)),
+            "2 × NVIDIA L4, 2 ranks each; tensors of ranks that share one, or that NCCL cannot "
+            "join, go through the host");
+}
+
+TEST(RunDevices, AreGathered) {
   run_ranks(3, [](Transport& transport) {
-    EXPECT_EQ(devices_text(transport, transport.rank() == 1 ? "no CUDA device: no driver" : ""),
-              "CPU: no CUDA device: no driver");
-    EXPECT_EQ(devices_text(transport, ""), "CPU");
+    const bool has_none = transport.rank() == 1;
+    const RunDevices all = gather_devices(
+        transport, {torch::kCPU, has_none ? "no CUDA device: no driver" : "", "install it"});
+    EXPECT_EQ(all.size(), 3U);
+    EXPECT_EQ(all[1].choice.why_cpu, "no CUDA device: no driver");
+    EXPECT_EQ(all[1].choice.remedy, "install it");
+    EXPECT_EQ(devices_text(wish("auto"), all), "CPU: rank 1: no CUDA device: no driver");
   });
 }
 

@@ -59,7 +59,7 @@ class C10d : public Transport {
                               std::chrono::duration<double>(state_->limit));
   }
   void part(bool clean);
-  void require_running() const override;
+  void require_running() override;
 
   const std::shared_ptr<RunState> state_ = std::make_shared<RunState>();
   const torch::Device device_;
@@ -123,8 +123,7 @@ void C10d::wait(Lock& lock, const Waiting& waiting, Clock::time_point deadline, 
   Link& peer = link(waiting.peer, waiting.label.purpose);
   state.waiting = waiting;
   const bool in_time = state.changed.wait_until(lock, deadline, [&] {
-    return done() || peer.broken(waiting.to_send) || state.aborted || state.failure ||
-           state.store_lost;
+    return done() || peer.broken(waiting.to_send) || state.is_over();
   });
   if (done()) {
     state.waiting.reset();
@@ -151,7 +150,7 @@ Message C10d::wait(int from, Posted& posted) {
     lock.unlock();
     peer.take_until_done(posted, [&] {
       const Lock again(state_->mutex);
-      return Clock::now() >= deadline || state_->aborted || state_->failure || state_->store_lost;
+      return Clock::now() >= deadline || state_->is_over();
     });
     lock.lock();
     if (posted.done) state_->waiting.reset();
@@ -211,9 +210,17 @@ double C10d::limit() const {
   return state_->limit;
 }
 
-void C10d::require_running() const {
-  const Lock lock(state_->mutex);
+void C10d::require_running() {
+  Lock lock(state_->mutex);
   check_running(*state_);
+  for (int peer = 0; peer < size(); ++peer)
+    for (std::size_t channel = 0; peer != rank() && channel < kChannels; ++channel) {
+      const Link& each = link(peer, channel);
+      const bool to_send = each.broken(true).has_value();
+      if (!to_send && (!each.broken() || each.ended())) continue;
+      const Label& label = to_send ? last_sent_[channel] : *each.last_posted();
+      wait(lock, {peer, to_send, label}, deadline(), [] { return false; });
+    }
 }
 
 bool C10d::is_straight() const {
@@ -275,12 +282,14 @@ void C10d::agree_on_clock(const std::vector<Introduction>& introductions) {
 // A rank that has sent must not close its connections before the peers have taken everything in: a
 // peer that still writes to a closed connection loses what it has not yet read. And the store must
 // outlive all. So each rank says that it has ended, and waits for those it has sent to, rank 0 for
-// all, to say so too or to close.
+// all, to say so too or to close. Between devices the receiver waits too: it must not close what the sender does not
+// know yet to have arrived.
 void C10d::part(bool clean) {
   std::vector<Link*> awaited;
   for (const auto& each : links_) {
     if (!each || (each->channel() > 0 && !each->used())) continue;
-    if (serves_ || (clean && each->has_sent())) awaited.push_back(each.get());
+    const bool both_wait = !device_.is_cpu() && each->is_straight() && each->used();
+    if (serves_ || (clean && (each->has_sent() || both_wait))) awaited.push_back(each.get());
     if (clean) each->end();
   }
   for (Link* each : awaited) each->drain();
@@ -289,7 +298,7 @@ void C10d::part(bool clean) {
   const auto all_ended = [&] {
     return std::all_of(awaited.begin(), awaited.end(), [](Link* each) { return each->broken(); });
   };
-  const auto failed = [&] { return !clean || state.failure || state.aborted; };
+  const auto failed = [&] { return !clean || state.is_over(); };
   state.changed.wait_for(lock, std::chrono::duration<double>(failed() ? 0 : state.limit),
                          [&] { return all_ended() || failed(); });
   if (failed() && serves_)

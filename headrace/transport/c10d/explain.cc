@@ -1,9 +1,11 @@
 #include "headrace/transport/c10d/explain.h"
 
 #include <chrono>
+#include <exception>
 #include <thread>
 
 #include "headrace/base/text.h"
+#include "headrace/tensor/exception_text.h"
 
 namespace headrace {
 
@@ -48,6 +50,11 @@ bool is_closing(const std::string& detail) {
 
 void check_running(const RunState& state) {
   check(!state.aborted, state.aborted.value_or(""));
+  try {
+    if (state.own_failure) std::rethrow_exception(state.own_failure);
+  } catch (const std::exception& error) {
+    rethrow(error, "");
+  }
   if (state.failure) throw PeerError(state.failure->rank, state.failure->what);
   if (!state.store_lost) return;
   if (state.store_is_served)

@@ -6,7 +6,7 @@
 
 namespace headrace {
 
-// Throws if this rank's waits are over: it was aborted, the run has failed, or the store is gone.
+// Throws if this rank's waits are over: it was aborted, one of its threads or the run has failed, or the store is gone.
 // Wants the state's mutex held.
 void check_running(const RunState& state);
 

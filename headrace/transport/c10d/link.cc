@@ -69,6 +69,7 @@ void Link::start_receiving() {
 std::shared_ptr<Posted> Link::post(const Label& label) {
   auto posted = std::make_shared<Posted>();
   posted->label = label;
+  last_posted_ = label;
   {
     const std::lock_guard lock(state_->mutex);
     posted_.push_back(posted);
@@ -106,8 +107,8 @@ void Link::listen() {
   try {
     for (int i = 0; i < (rings_ ? 1 : kExpected); ++i)
       expect_first(torch::empty({kFirstPart}, torch::kUInt8));
-  } catch (const std::exception& error) {
-    set_broken(brief(error));
+  } catch (const ConnectionError& error) {
+    set_broken(error.what());
   }
   if (rings_) end_watch_ = std::thread([this] { watch_end(); });
 }
@@ -141,8 +142,10 @@ void Link::watch_end() {
     }
   } catch (const Ending&) {
     return;
-  } catch (const std::exception& error) {
-    why = brief(error);
+  } catch (const ConnectionError& error) {
+    why = error.what();
+  } catch (const std::exception&) {
+    return state_->fail(std::current_exception());
   }
   {
     const std::lock_guard lock(state_->mutex);
@@ -165,7 +168,7 @@ torch::Tensor Link::take_first(const std::function<bool()>& stop) {
     torch::Tensor first = rings_->in.take(over ? kNone : kRingPause);
     if (first.defined()) return first;
     if (ended) set_ended();
-    if (over) throw Error(*over);
+    if (over) throw ConnectionError(*over);
     if (stop()) throw Ending();
   }
 }
@@ -184,7 +187,7 @@ Received Link::receive_rest(const Opened& opened, const torch::Tensor& first) {
     if (tensor.defined() && tensor.numel() > 0)
       works.emplace_back(operations_.start_receive(tensor, kRestTag), tensor.is_cpu());
   for (const auto& [work, to_host] : works)
-    to_host ? operations_.finish(work) : operations_.finish_on_device(work);
+    to_host ? operations_.finish(work) : Operations::finish_on_device(work);
   return received;
 }
 
@@ -231,8 +234,10 @@ void Link::receive_all() {
       state_->changed.notify_all();
     }
   } catch (const Ending&) {
-  } catch (const std::exception& error) {
-    set_broken(brief(error));
+  } catch (const ConnectionError& error) {
+    set_broken(error.what());
+  } catch (const std::exception&) {
+    state_->fail(std::current_exception());
   }
 }
 
@@ -249,8 +254,10 @@ void Link::take_until_done(const Posted& posted, const std::function<bool()>& st
       deliver(first, opened);
     }
   } catch (const Ending&) {
-  } catch (const std::exception& error) {
-    set_broken(brief(error));
+  } catch (const ConnectionError& error) {
+    set_broken(error.what());
+  } catch (const std::exception&) {
+    state_->fail(std::current_exception());
   }
 }
 

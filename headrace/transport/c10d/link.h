@@ -67,6 +67,8 @@ class Link {
   bool has_sent() const { return outbox_.has_sent(); }
   bool used() const { return has_sent() || listening_; }
   int channel() const { return channel_; }
+  // Of the last receive; of the caller's thread.
+  const std::optional<Label>& last_posted() const { return last_posted_; }
   // Takes in and drops what comes from now on, to notice the peer's end.
   void drain();
   // The caller is to take in what it waits for.
@@ -118,7 +120,9 @@ class Link {
   Operations operations_;
   Outbox outbox_;
 
-  bool listening_ = false;  // the caller's thread
+  // The caller's thread's.
+  bool listening_ = false;
+  std::optional<Label> last_posted_;
 
   // The receiving thread's, or the caller's as long as there is none; `expected_`: the end watch's,
   // where there is one.

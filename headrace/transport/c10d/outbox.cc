@@ -12,7 +12,10 @@ namespace {
 // So many small messages may have left without being let go of.
 constexpr std::size_t kHeld = 64;
 constexpr auto kRoomPause = std::chrono::milliseconds(1);
-constexpr auto kDevicePause = std::chrono::microseconds(50);
+// Between looks whether a device has come to a mark: each is twice as long as the one before.
+constexpr auto kShortPause = std::chrono::microseconds(20), kLongPause = std::chrono::microseconds(640);
+// And whether what goes straight has left: only its memory waits for that.
+constexpr auto kLeavingPause = std::chrono::milliseconds(1);
 // So many messages leave at a time: over the host one is copied while the one before leaves; straight ones wait for
 // the peer on the device.
 constexpr std::size_t kLeavingOverHost = 1, kLeavingStraight = 64;
@@ -43,12 +46,6 @@ void Outbox::set_broken(const std::string& why) {
   state_->changed.notify_all();
 }
 
-void Outbox::break_off(const std::exception& error) {
-  const std::string why = brief(error);
-  const std::lock_guard lock(state_->mutex);
-  set_broken(why);
-}
-
 Packed Outbox::packed(const Outgoing& message, const Tensors& values) const {
   return pack(message.label, message.sequence, message.sent, message.tensors, values,
               ring_ && !operations_.is_straight() ? kRingPart : kFirstPart);
@@ -68,8 +65,9 @@ void Outbox::send(const Label& label, const Tensors& tensors) {
       if (fits) return put_out(ready);
     }
     put_out_later(std::move(message));
-  } catch (const std::exception& error) {
-    break_off(error);
+  } catch (const ConnectionError& error) {
+    const std::lock_guard lock(state_->mutex);
+    set_broken(error.what());
   }
 }
 
@@ -109,8 +107,9 @@ void Outbox::start(const torch::Tensor& tensor, int tag) {
 void Outbox::end() {
   try {
     start(pack_end(sequence_++), kFirstTag);
-  } catch (const std::exception& error) {
-    break_off(error);
+  } catch (const ConnectionError& error) {
+    const std::lock_guard lock(state_->mutex);
+    set_broken(error.what());
   }
   const std::lock_guard lock(state_->mutex);
   reap();
@@ -133,7 +132,7 @@ std::optional<Outbox::Sending> Outbox::next(bool others_leave) {
   if (sending_.empty()) reaping_ = false;
   const auto is_there = [&] { return stopping_ || (reaping_ && !sending_.empty()); };
   if (others_leave)
-    started_.wait_for(lock, kDevicePause, is_there);
+    started_.wait_for(lock, kLeavingPause, is_there);
   else
     started_.wait(lock, is_there);
   if (stopping_) throw Ending();
@@ -182,11 +181,12 @@ void Outbox::run() {
       }
     }
   } catch (const Ending&) {
-  } catch (const std::exception& error) {
-    const std::string why = brief(error);
+  } catch (const ConnectionError& error) {
     const std::lock_guard lock(state_->mutex);
-    set_broken(why);
+    set_broken(error.what());
     sending_.clear();  // lets go of the tensors; unsent_ keeps telling that they have not left
+  } catch (const std::exception&) {
+    state_->fail(std::current_exception());
   }
 }
 
@@ -213,9 +213,9 @@ std::optional<Outbox::Leaving> Outbox::put_out_in_turn(const Outgoing& message) 
 }
 
 bool Outbox::has_come(const Mark& mark) {
-  while (!mark.reached()) {
+  for (auto pause = kShortPause; !mark.reached(); pause = std::min(2 * pause, kLongPause)) {
     std::unique_lock lock(state_->mutex);
-    if (started_.wait_for(lock, kDevicePause, [&] { return stopping_ || broken_; })) return false;
+    if (started_.wait_for(lock, pause, [&] { return stopping_ || broken_; })) return false;
   }
   return true;
 }

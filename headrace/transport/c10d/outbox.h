@@ -79,7 +79,6 @@ class Outbox {
   void put_out(const Packed& message);
   void put_out_later(Outgoing message);
   void start(const torch::Tensor& tensor, int tag);
-  void break_off(const std::exception& error);
 
   // The sending thread's.
   void run();

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -196,10 +197,28 @@ torch::Device common_device(const std::vector<Introduction>& introductions, cons
   return are_alike && most <= use.ranks_per_device ? use.device : torch::Device(torch::kCPU);
 }
 
+// Waits, as long as it takes, until both of two ranks want what the name says; false where `stop` has said so before.
+// NCCL could not be stopped while it waits for a peer.
+bool await_both(c10d::Store& store,
+                const std::string& name,
+                bool is_lower,
+                const std::function<bool()>& stop) {
+  constexpr auto kFirstPause = Milliseconds(1), kLastPause = Milliseconds(50);
+  const auto key_of = [&](bool lower) { return name + (lower ? "/lower" : "/higher"); };
+  store.set(key_of(is_lower), std::string("+"));
+  for (auto pause = kFirstPause; !store.check({key_of(!is_lower)});
+       pause = std::min(2 * pause, kLastPause)) {
+    if (stop()) return false;
+    std::this_thread::sleep_for(pause);
+  }
+  return true;
+}
+
 // NCCL joins no two ranks that have one device.
 std::vector<std::array<DirectGroup, kChannels>> direct_groups(
     const Rendezvous& place,
     const std::vector<Introduction>& introductions,
+    const c10::intrusive_ptr<c10d::Store>& store,
     const DirectPair& direct) {
   std::vector<std::array<DirectGroup, kChannels>> groups(introductions.size());
   if (!direct) return groups;
@@ -212,8 +231,12 @@ std::vector<std::array<DirectGroup, kChannels>> direct_groups(
     const std::string pair =
         cat("nccl/", std::min(peer, place.rank), "/", std::max(peer, place.rank), "/");
     for (std::size_t channel = 0; channel < kChannels; ++channel)
-      groups[r][channel] = [=](bool to_higher) {
-        return direct(cat(pair, channel, to_higher ? "/up" : "/down"), place.rank < peer);
+      groups[r][channel] = [=](bool to_higher, const std::function<bool()>& stop) {
+        const std::string name = cat(pair, channel, to_higher ? "/up" : "/down");
+        const bool is_lower = place.rank < peer;
+        const auto apart = store->clone();  // a connection of this thread's
+        return await_both(*apart, name, is_lower, stop) ? direct(name, apart, is_lower)
+                                                      : GroupBackend();
       };
   }
   return groups;
@@ -247,6 +270,8 @@ Started start_c10d(const Rendezvous& place, double limit, const DeviceUse& use) 
       introduce(place, *started.store_thread, address,
                 place.share_memory ? started.rings->address() : "", use.device, rest(), limit);
   started.device = common_device(started.introductions, use);
+  if (has_nccl && started.device.is_cuda())
+    prepare_nccl(interfaces.empty() ? "" : interfaces.front().name);
   started.shares_memory = share_memory(place, *started.store_thread, started.introductions,
                                        *started.rings, rest(), limit);
   const auto made = std::make_shared<Started>();
@@ -265,11 +290,8 @@ Started start_c10d(const Rendezvous& place, double limit, const DeviceUse& use) 
               c10::make_intrusive<Gloo>(c10::make_intrusive<c10d::PrefixStore>("gloo", shared),
                                         place.rank, place.size, options);
           DirectPair pair = common.is_cpu() ? DirectPair() : use.direct;
-          if (!pair && has_nccl && common.is_cuda())
-            pair = [shared](const std::string& name, bool is_lower) {
-              return nccl_pair(name, *shared, is_lower);
-            };
-          made->direct = direct_groups(place, introductions, pair);
+          if (!pair && has_nccl && common.is_cuda()) pair = nccl_pair;
+          made->direct = direct_groups(place, introductions, shared, pair);
         } catch (const std::exception& error) {
           throw Error(cat("rank ", place.rank, ", at ", address,
                           ", cannot connect to the other ranks within ", fixed_text(limit, 1),

@@ -1,6 +1,7 @@
 #include "headrace/transport/c10d/state.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <time.h>
 
@@ -13,6 +14,12 @@ double shared_clock(const RunState& state) {
   clock_gettime(CLOCK_MONOTONIC, &now);
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9 +
          state.clock_offset;
+}
+
+void RunState::fail(std::exception_ptr why_failed) {
+  const std::lock_guard lock(mutex);
+  if (!own_failure) own_failure = std::move(why_failed);
+  changed.notify_all();
 }
 
 std::string brief(const std::exception& error) {

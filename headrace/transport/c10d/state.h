@@ -28,6 +28,12 @@ struct RunState {
   std::optional<std::string> aborted;     // why
   std::optional<Failure> failure;         // the run's first, once it is known here
   std::optional<std::string> store_lost;  // why, once the store does not answer any more
+  std::exception_ptr own_failure;         // the first of this rank's other threads, if any
+
+  // Of this rank itself; for threads other than its own.
+  void fail(std::exception_ptr why_failed);
+  // Whether its waits are over. Wants the mutex held.
+  bool is_over() const { return aborted || failure || store_lost || own_failure; }
 };
 
 // Seconds on the clock that the ranks share.
