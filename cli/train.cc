@@ -225,6 +225,7 @@ RunClaim claim_folder(const Flags& flags, bool goes_on) {
 
 int work(const Flags& flags, Config config, const Rendezvous& place) {
   torch::set_num_threads(config.pipeline.threads);
+  if (place.size > 1) prepare_cuda();
   install_memory_accounts();
   StatusPage page = StatusPage::from_environment(place.size);
   page.note_phase(place.rank, Phase::Starting);

@@ -7,7 +7,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "headrace/base/error.h"
-#include "headrace/tensor/cuda_properties.h"
+#include "headrace/tensor/cuda.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/tensor/memory.h"
 

@@ -1,6 +1,7 @@
 #include "headrace/tensor/streams.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include <c10/core/Event.h>
@@ -49,10 +50,54 @@ double Mark::seconds_until(const Mark& later) const {
   return event_ ? kMilliseconds * event_->elapsedTime(*later.event_) : 0;
 }
 
+namespace {
+
+// The streams that OwnStreams have had. Two on one stream would wait for one another's peers.
+struct OwnStreams {
+  std::mutex mutex;
+  std::vector<c10::Stream> used, free;
+};
+
+OwnStreams& own_streams() {
+  static auto* const all = new OwnStreams;  // threads may outlive statics
+  return *all;
+}
+
+// Not of high priority: NCCL has those.
+c10::Stream another_stream(torch::Device device, const std::vector<c10::Stream>& used) {
+  constexpr int kPool = 32;
+  const c10::impl::VirtualGuardImpl streams(device.type());
+  c10::Stream stream = streams.getStreamFromGlobalPool(device, /*isHighPriority=*/false);
+  for (int i = 1; i < kPool && std::ranges::find(used, stream) != used.end(); ++i)
+    stream = streams.getStreamFromGlobalPool(device, /*isHighPriority=*/false);
+  return stream;
+}
+
+}  // namespace
+
 OwnStream::OwnStream(torch::Device device) {
   if (device.is_cpu()) return;
-  const c10::impl::VirtualGuardImpl streams(device.type());
-  guard_.emplace(streams.getStreamFromGlobalPool(device, /*isHighPriority=*/true));
+  // A device of no number is the thread's current one.
+  const c10::DeviceIndex index = current_stream(device).device_index();
+  OwnStreams& own = own_streams();
+  const std::lock_guard lock(own.mutex);
+  const auto free = std::ranges::find_if(own.free, [&](const c10::Stream& stream) {
+    return stream.device_type() == device.type() && stream.device_index() == index;
+  });
+  const c10::Stream stream = free == own.free.end() ? another_stream(device, own.used) : *free;
+  if (free != own.free.end()) own.free.erase(free);
+  own.used.push_back(stream);
+  guard_.emplace(stream);
+}
+
+OwnStream::~OwnStream() {
+  if (!guard_) return;
+  const c10::Stream stream = guard_->current_stream();
+  guard_.reset();
+  OwnStreams& own = own_streams();
+  const std::lock_guard lock(own.mutex);
+  own.used.erase(std::ranges::find(own.used, stream));
+  if (std::ranges::find(own.used, stream) == own.used.end()) own.free.push_back(stream);
 }
 
 Marks marks_of(const Tensors& tensors) {

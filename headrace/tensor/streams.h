@@ -49,11 +49,14 @@ class Mark {
   std::shared_ptr<c10::Event> event_;
 };
 
-// While it lives, this thread's current stream of the device is another one, for copies and transfers beside
-// what is computed.
+// While it lives, this thread's current stream of the device is one that no other OwnStream is on, as long as the
+// device has so many (CUDA: 32), for copies and transfers beside what is computed.
 class OwnStream {
  public:
   explicit OwnStream(torch::Device device);
+  OwnStream(const OwnStream&) = delete;
+  OwnStream& operator=(const OwnStream&) = delete;
+  ~OwnStream();
 
  private:
   std::optional<c10::StreamGuard> guard_;

@@ -34,6 +34,14 @@ int shares(int count, int each) {
 
 }  // namespace
 
+// A transfer waits on the device for a peer. What comes after it in the same of a device's queues, of which there are 8
+// else, would wait with it; and so would the first use of a kernel that is loaded only then.
+void prepare_cuda() {
+  constexpr int kNotOver = 0;
+  ::setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", kNotOver);
+  ::setenv("CUDA_MODULE_LOADING", "EAGER", kNotOver);
+}
+
 DeviceChoice choose_device(const PipelineConfig& pipeline,
                            const PlaceOnHost& place,
                            const CudaDevices& found) {

@@ -31,6 +31,8 @@ struct DeviceChoice {
   std::string why_cpu, remedy;
 };
 
+// Sets what CUDA reads of the environment for several ranks, where nobody has set it; before its first use.
+void prepare_cuda();
 // Of a rank: CUDA where it is not ruled out and there is a device for each of the host; else the CPU, with why.
 DeviceChoice choose_device(const PipelineConfig& pipeline,
                            const PlaceOnHost& place,

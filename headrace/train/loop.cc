@@ -140,7 +140,8 @@ TrainingResult train(const Config& config,
     const bool more = done < run.samples->steps() && result.stopped.empty();
     if (more && every > 0 && done % every == 0)
       result.evaluation = evaluate_now(config, run, hooks, report);
-    if (more && checkpoints && checkpoints->due(done)) checkpoints->begin(snapshot_of(run));
+    if (more && checkpoints && checkpoints->due(done))
+      checkpoints->begin(snapshot_of(run, Trainer::Share::Copied));
   }
   if (result.stopped.empty()) result.evaluation = evaluate_now(config, run, hooks, report);
   result.steps_done = trainer.steps_done();
@@ -172,7 +173,7 @@ TrainingResult run(const Config& config, Transport& transport, const TrainingHoo
     checkpoints->finish(false);
     const bool wanted = config.checkpoint.at_end || checkpoints->due(result.steps_done);
     if (wanted && checkpoints->newest() != result.steps_done) {
-      checkpoints->begin(snapshot_of(prepared));
+      checkpoints->begin(snapshot_of(prepared, Trainer::Share::Lent));
       checkpoints->finish(true);
     }
   }

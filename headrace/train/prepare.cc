@@ -115,8 +115,8 @@ Prepared prepare(const Config& config,
   return run;
 }
 
-Snapshot snapshot_of(const Prepared& run) {
-  Snapshot share = run.trainer->snapshot();
+Snapshot snapshot_of(const Prepared& run, Trainer::Share how) {
+  Snapshot share = run.trainer->snapshot(how);
   share.samples = run.samples->first_sample(share.step);
   share.numbers.merge(numbers_of(run.samples->file()));
   return share;

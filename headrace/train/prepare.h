@@ -34,6 +34,6 @@ Prepared prepare(const Config& config,
                  const std::function<void(const std::string&)>& say);
 
 // A snapshot of where a run is, with what only its data tells.
-Snapshot snapshot_of(const Prepared& run);
+Snapshot snapshot_of(const Prepared& run, Trainer::Share how);
 
 }  // namespace headrace

@@ -1,6 +1,5 @@
 #include "headrace/train/report.h"
 
-#include <utility>
 
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
@@ -47,10 +46,12 @@ void Report::step(const TrainerStep& step, double seconds, double loss_scale) {
   clock_.add(transport_.rank(), step.events, step.makespan);
   StepRecord record = step.record;
   record.seconds = seconds;
-  if (!std::exchange(first_, false)) {
-    tokens_ += record.tokens;
-    seconds_ += seconds;
+  if (++steps_ == 2) {
+    tokens_ = 0;
+    seconds_ = 0;
   }
+  tokens_ += record.tokens;
+  seconds_ += seconds;
   if (folder_) folder_->record(record);
   if (console_ != nullptr) console_->step(record);
   if (!step.fault.empty()) return say("note: " + step.fault);

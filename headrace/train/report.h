@@ -42,10 +42,10 @@ class Report {
   std::optional<RunFolder> folder_;
   StageClock clock_;
   std::vector<Event> events_;  // of the last step
-  // Of all steps but the first, which has more to do.
+  // Of all steps but the first, which has more to do, unless it is the only one.
   std::int64_t tokens_ = 0;
   double seconds_ = 0;
-  bool first_ = true;
+  int steps_ = 0;
 };
 
 }  // namespace headrace

@@ -164,7 +164,7 @@ TrainerStep Trainer::step(const Batch& batch, const StepHooks& hooks) {
   return step;
 }
 
-Snapshot Trainer::snapshot() const {
+Snapshot Trainer::snapshot(Share how) const {
   const torch::NoGradGuard no_grad;
   Snapshot share;
   share.step = done_;
@@ -184,7 +184,9 @@ Snapshot Trainer::snapshot() const {
   for (const Part& part : parts_) {
     const ToUpdate all = to_update(part);
     const auto copy = [&](const Tensors& from, std::size_t i, NamedTensors& to) {
-      if (!from.empty()) to.emplace(all.names[i], from[i].detach().clone());
+      if (from.empty()) return;
+      const torch::Tensor tensor = from[i].detach();
+      to.emplace(all.names[i], how == Share::Copied ? tensor.clone() : tensor);
     };
     for (std::size_t i = 0; i < all.names.size(); ++i) {
       if (!at_home.contains(all.names[i])) continue;

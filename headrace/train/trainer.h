@@ -71,9 +71,10 @@ class Trainer {
   const LossScale& loss_scale() const { return loss_scale_; }
   Pipeline& pipeline() { return pipeline_; }
 
-  // Copies of this rank's share: of the parameters at home here. How many samples the steps have
-  // taken is for whoever knows the data to say.
-  Snapshot snapshot() const;
+  // This rank's share, of the parameters at home here: copies, or what the trainer holds itself, as long as it makes no
+  // step. How many samples the steps have taken is for whoever knows the data to say.
+  enum class Share { Copied, Lent };
+  Snapshot snapshot(Share how = Share::Copied) const;
   // Goes on from a snapshot, which holds at least the weights of this rank's parameters and the
   // moments of those that it updates. Throws Error, naming the parameter, where one is missing or of
   // another shape.

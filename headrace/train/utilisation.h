@@ -19,10 +19,11 @@ struct PeakFlops {
 std::optional<PeakFlops> stated_peak(const std::string& device_name, torch::ScalarType type);
 
 // Operations a second of a matrix product, the best of a few: what this machine does, for a device that nobody has
-// stated a peak of. Takes milliseconds.
+// stated a peak of. Takes milliseconds; 0 where there is no memory left for it.
 double measured_product(torch::Device device, torch::ScalarType type);
 
-// "1,234 tokens/s; 3.4 TFLOP/s a rank, 34.2% of …". `flops`: of a rank, a second.
+// "1,234 tokens/s; 3.4 TFLOP/s a rank, 34.2% of …". `flops`: of a device, or of a rank of CPUs, a second. `product`: as
+// measured, or 0.
 std::string utilisation_text(double tokens_per_second,
                              double flops,
                              torch::Device device,

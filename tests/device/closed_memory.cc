@@ -71,6 +71,11 @@ c10::CachingDeviceAllocator::DeviceStats ClosedMemory::getDeviceStats(c10::Devic
   return stats;
 }
 
+void ClosedMemory::resetPeakStats(c10::DeviceIndex device) {
+  const std::lock_guard lock(mutex_);
+  peak_[device] = live_[device];
+}
+
 void ClosedMemory::open(const void* in, bool to_write, const char* what) {
   const std::lock_guard lock(mutex_);
   auto& [memory, block] = block_of(in);

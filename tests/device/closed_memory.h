@@ -34,7 +34,7 @@ class ClosedMemory : public c10::DeviceAllocator {
   void recordStream(const c10::DataPtr& pointer, c10::Stream stream) override;
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override;
   void resetAccumulatedStats(c10::DeviceIndex) override {}
-  void resetPeakStats(c10::DeviceIndex) override {}
+  void resetPeakStats(c10::DeviceIndex device) override;
 
   // For what is larger there is no memory.
   std::atomic<std::int64_t> largest = std::numeric_limits<std::int64_t>::max();

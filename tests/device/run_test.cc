@@ -1,6 +1,7 @@
 // Whole runs on a device: what they write, and how they end.
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -91,6 +92,20 @@ TEST_F(DeviceRun, GoesOnFromItsCheckpoint) {
   train(rest);
   EXPECT_EQ(metrics("part"), metrics("whole"));
   EXPECT_THAT(order_faults(), IsEmpty());
+}
+
+// What comes after the last step needs no memory there: a run is not lost for it.
+TEST_F(DeviceRun, ADeviceThatIsFullAtTheEndStillGivesItsCheckpoint) {
+  Config last = config("last", 1);
+  last.checkpoint.every = 0;
+  const auto work = [&](Transport& transport) {
+    TrainingHooks hooks;
+    hooks.on_saving = [] { limit_tensors(0); };
+    run_training(last, transport, hooks);
+  };
+  run_ranks(1, work, {.device = test_device()});
+  limit_tensors(std::numeric_limits<std::int64_t>::max());
+  EXPECT_THAT(verify_checkpoint(checkpoint_folder(folder_ / "last" / "checkpoints", 6)), IsEmpty());
 }
 
 TEST_F(DeviceRun, ADeviceThatStopsEndsTheRunAtTheLimit) {

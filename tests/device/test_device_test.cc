@@ -1,10 +1,15 @@
 // The test device itself.
 #include "tests/device/test_device.h"
 
+#include <algorithm>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
+#include <thread>
+#include <vector>
 
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -62,6 +67,32 @@ TEST(TestDevice, FindsMemoryThatIsLetGoOfUnderAnotherStream) {
   numbers.reset();
   EXPECT_THAT(order_faults(), testing::AllOf(testing::Not(testing::IsEmpty()),
                                              testing::Each(testing::HasSubstr("gets back"))));
+}
+
+c10::Stream current(torch::Device device) {
+  return c10::impl::VirtualGuardImpl(device.type()).getStream(device);
+}
+
+// As transfers are; two on one stream would wait for one another's peers, and a new one for each checkpoint would have
+// memory of its own.
+TEST(OwnStream, IsNobodyElsesWhileItLivesAndIsTakenAgain) {
+  const torch::Device device = test_device();
+  const c10::Stream outside = current(device);
+  std::optional<c10::Stream> first;
+  {
+    const OwnStream own(device);
+    first = current(device);
+    EXPECT_NE(*first, outside);
+    std::vector<c10::Stream> seen = {*first};
+    for (int i = 0; i < 40; ++i)
+      std::thread([&] {
+        const OwnStream other(device);
+        EXPECT_NE(current(device), *first);
+        if (std::ranges::find(seen, current(device)) == seen.end()) seen.push_back(current(device));
+      }).join();
+    EXPECT_EQ(seen.size(), 2U);
+  }
+  EXPECT_EQ(current(device), outside);
 }
 
 }  // namespace

@@ -153,7 +153,12 @@ TEST(Utilisation, APeakIsFoundByTheWordsOfADevicesName) {
   EXPECT_EQ(tera("NVIDIA L40S", torch::kBFloat16), 362);
   EXPECT_EQ(tera("Tesla V100-SXM2-32GB", torch::kFloat16), 125);
   EXPECT_EQ(tera("Tesla V100-SXM2-32GB", torch::kBFloat16), 0) << "it has no such products";
+  EXPECT_EQ(tera("Tesla V100-PCIE-16GB", torch::kFloat16), 112);
   EXPECT_EQ(tera("CPU", torch::kFloat32), 0);
+  for (const char* other : {"NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA GeForce RTX 3090 Ti",
+                            "NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 4090 Laptop GPU"})
+    EXPECT_EQ(tera(other, torch::kFloat32), 0) << other;
+  EXPECT_EQ(tera("NVIDIA GeForce RTX 4090", torch::kFloat32), 82.6);
 }
 
 TEST(Utilisation, WithoutAStatedPeakItIsAShareOfAProductMeasuredHere) {
@@ -163,6 +168,8 @@ TEST(Utilisation, WithoutAStatedPeakItIsAShareOfAProductMeasuredHere) {
             "1,234 tokens/s; 25.0 GFLOP/s of the model's matrix products a rank, 25.0% of what one "
             "does here, "
             "100.0 GFLOP/s");
+  EXPECT_EQ(utilisation_text(1234.5, 25e9, torch::kCPU, torch::kFloat32, 0),
+            "1,234 tokens/s; 25.0 GFLOP/s of the model's matrix products a rank");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "headrace/tensor/cuda_properties.h"
+#include "headrace/tensor/cuda.h"
 
 #include <ATen/cuda/CUDAContextLight.h>
 
