@@ -67,8 +67,9 @@ struct Pipe::Inside {
   void start();
   void stop();
   void read_timeline();
-  // The first and the last stage are on different threads: `ends` is for both.
-  void run(const Schedule& schedule, RunOptions how, Ends& ends);
+  // The first and the last stage are on different threads: `ends` is for both. `given`: by the caller, on whatever
+  // devices.
+  void run(const Schedule& schedule, RunOptions how, Ends& ends, const Tensors& given);
   double step(const Tensors& inputs,
               const torch::Tensor& target,
               const Loss& with,
@@ -129,7 +130,10 @@ void Pipe::Inside::read_timeline() {
   }
 }
 
-void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
+void Pipe::Inside::run(const Schedule& schedule,
+                       RunOptions how,
+                       Ends& ends,
+                       const Tensors& given) {
   std::mutex mutex;
   how.precision = options.precision;
   how.step = runs;
@@ -139,6 +143,7 @@ void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
   done.resize(at(plan.placement.ranks));
   // What the caller has given to the devices comes before, and what it will give to them after.
   Marks before, after;
+  const Marks ready = marks_of(given);
   for (int rank = 0; rank < plan.placement.ranks; ++rank) before.push_back(Mark::now(device(rank)));
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   const int intra =
@@ -154,6 +159,7 @@ void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends) {
       executor = std::make_unique<Executor>(transport, plan.placement, mine, *watches[at(rank)]);
     }
     for (const Mark& mark : before) mark.come_after();
+    take_over(given, ready);
     executor->run(schedule, how, ends);
     const std::lock_guard lock(mutex);
     done[at(rank)].insert(done[at(rank)].end(), executor->done().begin(), executor->done().end());
@@ -194,8 +200,10 @@ double Pipe::Inside::step(const Tensors& inputs,
   loss = with;
   begin();
   StepEnds ends(batch, targets);
+  Tensors given = inputs;
+  given.push_back(target);
   run(*of_step, {.normaliser = [&](int m) { return divisor ? 1 / *divisor : batch.share(m); }},
-      ends);
+      ends, given);
   end(batch);
   return ends.loss();
 }
@@ -205,7 +213,7 @@ torch::Tensor Pipe::Inside::forward(const Tensors& inputs, bool save) {
   if (!of_forward) of_forward = schedule_of(plan, options.microbatches, Pass::Evaluate);
   begin();
   ForwardEnds ends(batch, options.microbatches);
-  run(*of_forward, {.pass = save ? Pass::Train : Pass::Evaluate}, ends);
+  run(*of_forward, {.pass = save ? Pass::Train : Pass::Evaluate}, ends, inputs);
   end(batch);
   saved = save;
   modes = modes_of(model);
@@ -226,7 +234,7 @@ torch::Tensor Pipe::Inside::backward(const torch::Tensor& gradient) {
   if (!of_backward) of_backward = backward_only(plan.placement, options.microbatches);
   saved = false;
   BackwardEnds ends(gradient.tensor_split(options.microbatches, 0));
-  run(*of_backward, {}, ends);
+  run(*of_backward, {}, ends, {gradient});
   const Tensors& input_gradients = ends.input_gradients();
   return input_gradients[0].defined() ? torch::cat(input_gradients, 0) : torch::Tensor();
 }

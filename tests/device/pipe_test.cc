@@ -112,6 +112,18 @@ TEST(PipeOnDevices, IsTheSameForACallerWithAStreamOfItsOwn) {
   EXPECT_THAT(order_faults(), testing::IsEmpty());
 }
 
+TEST(PipeOnDevices, TakesWhatTheCallerHasMadeOnAnotherDevice) {
+  torch::nn::Sequential plain = model();
+  Pipe pipe(plain, on({test_device(0), test_device(0)}));
+  order_faults();
+  const OwnStream own(test_device(1));
+  const auto made = [&](std::int64_t columns) {
+    return torch::randn({kRows, columns}).to(test_device(1)).mul(2);
+  };
+  for (int i = 0; i < kSteps; ++i) pipe.step(made(kWidth), made(kClasses), loss);
+  EXPECT_THAT(order_faults(), testing::IsEmpty());
+}
+
 TEST(PipeOnDevices, AStepWaitsForTheLossAlone) {
   EXPECT_EQ(run(on({test_device(0), test_device(1)})).waits, kSteps);
 }
