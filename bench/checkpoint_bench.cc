@@ -25,7 +25,8 @@
 #include "headrace/checkpoint/folder.h"
 #include "headrace/checkpoint/read.h"
 #include "headrace/checkpoint/write.h"
-#include "headrace/model/hugging_face/gpt2.h"
+#include "headrace/model/hugging_face/hugging_face.h"
+#include "headrace/model/transformer.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/tensor/memory.h"
 #include "headrace/train/trainer.h"
@@ -36,7 +37,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const GptConfig kModel{.layers = 8,
+const TransformerConfig kModel{.layers = 8,
                        .width = 384,
                        .heads = 6,
                        .context = 256,
@@ -91,15 +92,15 @@ void measure(const fs::path& folder, Transport& transport) {
   config.batch = kRows;
   config.microbatch = 4;
   config.microbatches = kRows / 4;
-  Trainer trainer({.train = config, .optimizer = {.clip = 0}, .steps = 100}, gpt(kModel),
-                  make_plan(gpt_layers(kModel), {.schedule = "1f1b"}), transport);
+  Trainer trainer({.train = config, .optimizer = {.clip = 0}, .steps = 100}, transformer(kModel),
+                  make_plan(transformer_layers(kModel), {.schedule = "1f1b"}), transport);
   auto generator = at::detail::createCPUGenerator(1);
   Batch batch;
   batch.inputs =
       torch::randint(0, kModel.vocabulary, {kRows, kModel.context}, generator, torch::kInt64);
   batch.targets = batch.inputs;
   trainer.step(batch, {});
-  const Naming naming = gpt2_naming(kModel);
+  const Naming naming = naming_of(kModel);
   std::vector<std::string> names;
   for (const auto& [name, stored] : naming.stored) names.push_back(name);
 
@@ -114,7 +115,7 @@ void measure(const fs::path& folder, Transport& transport) {
     fs::path written;
     writes.push_back(seconds_of([&] {
       bytes = write_share(folder, share, naming, 0, 1);
-      written = complete_checkpoint(folder, share.step, 1, naming, {gpt2_config_json(kModel), ""});
+      written = complete_checkpoint(folder, share.step, 1, naming, {config_json(kModel), ""});
     }));
     plains.push_back(seconds_of([&] { plain_write(folder / "plain", bytes); }));
     reads.push_back(seconds_of([&] { read_checkpoint(written, names, naming); }));

@@ -27,7 +27,7 @@
 #include "headrace/base/text.h"
 #include "headrace/launch/launch.h"
 #include "headrace/launch/worker.h"
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/simulate/simulate.h"
 #include "headrace/tensor/exception_text.h"
@@ -52,7 +52,7 @@ struct Options {
 };
 
 struct Size {
-  GptConfig model;
+  TransformerConfig model;
   int microbatch;
   int microbatches;
 };
@@ -141,7 +141,7 @@ class MeasuredCosts {
 
 void run(const Options& options, Transport& transport) {
   const Size size = size_of(options);
-  const std::vector<LayerSpec> model = gpt(size.model);
+  const std::vector<LayerSpec> model = transformer(size.model);
   PlanWish wish = {.schedule = options.schedule, .ranks = transport.size()};
   if (options.cut > 0 && transport.size() == 2)
     wish.cut.split = {model[static_cast<std::size_t>(options.cut)].name};

@@ -13,7 +13,7 @@
 
 #include <torch/torch.h>
 
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/train/optimizer.h"
@@ -26,15 +26,15 @@ using namespace headrace;  // NOLINT(google-build-using-namespace)
 
 void train(Transport& transport) {
   constexpr int kMicrobatches = 4, kRows = 2, kContext = 16, kSteps = 30;
-  const GptConfig config{.layers = 4,
+  const TransformerConfig config{.layers = 4,
                          .width = 32,
                          .heads = 4,
                          .context = kContext,
                          .vocabulary = 17,
                          .tied = false,
                          .dropout = 0};
-  const Plan plan = make_plan(gpt_layers(config), {.schedule = "1f1b", .ranks = transport.size()});
-  Pipeline pipeline(gpt(config), plan, transport, {.seed = 1});
+  const Plan plan = make_plan(transformer_layers(config), {.schedule = "1f1b", .ranks = transport.size()});
+  Pipeline pipeline(transformer(config), plan, transport, {.seed = 1});
   Optimizer optimizer(OptimizerConfig(), pipeline.to_update().values);
   const torch::Tensor sequence = torch::arange(kContext + 1).remainder(17);
   const torch::Tensor inputs = sequence.slice(0, 0, kContext).expand({kRows, kContext});

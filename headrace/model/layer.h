@@ -1,7 +1,7 @@
 // A model is a list of layers. A LayerSpec says what a layer is called, what it holds and costs,
 // and how to build it; only the rank that owns it does.
 //
-//   std::vector<LayerSpec> model = gpt(config);
+//   std::vector<LayerSpec> model = transformer(config);
 //   std::unique_ptr<Layer> layer = model[3].build();
 //   Tensors weights = initial_weights(model[3].parameters, {.seed = 1});
 //   Tensors out = layer->forward({x}, {.key = 7}, {.weights = weights});

@@ -1,6 +1,7 @@
 #include "headrace/model/operations.h"
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "headrace/model/precision.h"
@@ -22,14 +23,15 @@ class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
   static Variable forward(AutogradContext* context,
                           const Variable& ids,
                           const Variable& table,
-                          const Variable& positions,
+                          const std::optional<Tensor>& positions,
                           WeightGradients* sink) {
     const Direct direct;
-    context->save_for_backward({ids, table, positions});
+    context->save_for_backward({ids, table, positions.value_or(Tensor())});
     context->saved_data["sink"] = reinterpret_cast<std::int64_t>(sink);
     Tensor out =
         table.index_select(0, ids.reshape(-1)).view({ids.size(0), ids.size(1), table.size(1)});
-    return out.add_(positions.slice(0, 0, ids.size(1)));
+    if (positions) out.add_(positions->slice(0, 0, ids.size(1)));
+    return out;
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -40,7 +42,7 @@ class EmbedFunction : public torch::autograd::Function<EmbedFunction> {
           const torch::NoGradGuard no_grad;
           const Direct direct;
           if (table.requires_grad()) gradient_of(table).index_add_(0, ids.reshape(-1), rows_of(dy));
-          if (positions.requires_grad())
+          if (positions.defined() && positions.requires_grad())
             gradient_of(positions).slice(0, 0, ids.size(1)).add_(dy.sum(0));
         });
     return {Variable(), Variable(), Variable(), Variable()};
@@ -116,7 +118,9 @@ Tensor embed(const Tensor& ids,
              const Tensor& table,
              const Tensor& positions,
              WeightGradients* weight_gradients) {
-  return EmbedFunction::apply(ids, table, positions, weight_gradients);
+  return EmbedFunction::apply(ids, table,
+                              positions.defined() ? std::optional(positions) : std::nullopt,
+                              weight_gradients);
 }
 
 Tensors linear_cross_entropy(const Tensor& x,

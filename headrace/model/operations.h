@@ -12,7 +12,7 @@
 
 namespace headrace {
 
-// Rows of `table` by id, plus rows of `positions` by place.  ids: [rows, context] int64 → [rows,
+// Rows of `table` by id, plus rows of `positions`, where there are any, by place.  ids: [rows, context] int64 → [rows,
 // context, width].
 torch::Tensor embed(const torch::Tensor& ids,
                     const torch::Tensor& table,

@@ -32,12 +32,13 @@ void add_linear_gradients(WeightGradients* sink,
                           const torch::Tensor& x,
                           const torch::Tensor& weight,
                           const torch::Tensor& bias) {
-  if (!weight.requires_grad() && !bias.requires_grad()) return;
-  add_weight_gradient(sink, [dy, x, weight, bias] {
+  const bool has_bias = bias.defined() && bias.requires_grad();
+  if (!weight.requires_grad() && !has_bias) return;
+  add_weight_gradient(sink, [dy, x, weight, bias, has_bias] {
     const torch::NoGradGuard no_grad;
     const Direct direct;
     add_product(weight, dy.t(), x);
-    if (bias.requires_grad()) gradient_of(bias).add_(dy.sum(0, false, bias.scalar_type()));
+    if (has_bias) gradient_of(bias).add_(dy.sum(0, false, bias.scalar_type()));
   });
 }
 

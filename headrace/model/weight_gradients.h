@@ -48,7 +48,7 @@ torch::Tensor gradient_of(const torch::Tensor& parameter);
 void add_product(const torch::Tensor& parameter, const torch::Tensor& a, const torch::Tensor& b);
 
 // The gradients of y = x · weightᵀ + bias for the parameters that are trained.  dy: [n, out], x:
-// [n, in], both of one type.
+// [n, in], both of one type; `bias` may be undefined.
 void add_linear_gradients(WeightGradients* sink,
                           const torch::Tensor& dy,
                           const torch::Tensor& x,

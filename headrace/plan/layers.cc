@@ -7,12 +7,6 @@
 
 namespace headrace {
 
-std::int64_t ParameterSpec::elements() const {
-  std::int64_t count = 1;
-  for (const std::int64_t size : shape) count *= size;
-  return count;
-}
-
 std::int64_t parameter_count(const std::vector<LayerInfo>& layers) {
   std::int64_t count = 0;
   std::set<std::string> seen;

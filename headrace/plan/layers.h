@@ -1,7 +1,7 @@
 // What a plan knows of a model: a list of layers, each with its parameters, and what it costs and
 // holds by an estimate or a measurement. How a layer is built is another matter (model/layer.h).
 //
-//   std::vector<LayerInfo> layers = gpt_layers(config);
+//   std::vector<LayerInfo> layers = transformer_layers(config);
 //   layers[3].cost.weight();
 #pragma once
 
@@ -9,16 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "headrace/plan/operations.h"
+
 namespace headrace {
-
-struct ParameterSpec {
-  std::string name;
-  std::vector<std::int64_t> shape;
-  double mean = 0;       // of the normal distribution it starts from
-  double deviation = 0;  // 0: starts as the constant `mean`
-
-  std::int64_t elements() const;
-};
 
 // Of one sequence, forward only.
 struct LayerCost {
@@ -42,12 +35,17 @@ struct LayerMemory {
   std::int64_t logit_tokens = 0, vocabulary = 0;
 };
 
+// What a layer is in a transformer: its ends, or a half of a block, whose operations' result is added to what they read.
+enum class LayerKind { Other, Embedding, Half, Head };
+
 struct LayerInfo {
   std::string name;
   int block = -1;  // the transformer block it is part of; -1: embedding or head
   std::vector<ParameterSpec> parameters;
   LayerCost cost;
   LayerMemory memory;
+  LayerKind kind = LayerKind::Other;
+  std::vector<Operation> operations = {};
 };
 
 // Of the whole model; a shared parameter counts once.

@@ -1,7 +1,7 @@
 // A plan: which layers run where, and by which schedule. Plain data, the same on every rank, made
 // before any process or network starts.
 //
-//   Plan plan = make_plan(gpt_layers(config), {.schedule = "1f1b", .ranks = 2});
+//   Plan plan = make_plan(transformer_layers(config), {.schedule = "1f1b", .ranks = 2});
 //   Schedule schedule = schedule_of(plan, 8, Pass::Train);
 //
 // Both throw UsageError where schedule, sizes and wishes do not fit. What concerns one field of the

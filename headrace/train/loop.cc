@@ -9,7 +9,7 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
-#include "headrace/model/families.h"
+#include "headrace/model/hugging_face/hugging_face.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/tensor/to_host.h"
 #include "headrace/train/agreement.h"
@@ -37,7 +37,7 @@ std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
   if (run.places.checkpoints.folder.empty()) return nullptr;
   return std::make_unique<Checkpoints>(
       config.checkpoint, run.places.checkpoints, run.naming,
-      CheckpointTexts{config_json(config.model.family), to_toml(config)}, transport,
+      CheckpointTexts{config_json(config.model.transformer), to_toml(config)}, transport,
       config.pipeline.start_limit, say);
 }
 

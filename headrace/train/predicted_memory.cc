@@ -17,7 +17,7 @@ std::vector<double> predicted_memory(const Config& config, const Plan& plan) {
   options.checkpoints = config.checkpoint.every > 0 || config.checkpoint.every_minutes > 0;
   constexpr double kIdBytes = 8;  // of a token, and of its target
   options.batch_bytes =
-      2 * kIdBytes * static_cast<double>(train.batch * sizes_of(config.model.family).context);
+      2 * kIdBytes * static_cast<double>(train.batch * config.model.transformer.context);
   return predict_memory(plan, training_schedule(plan, static_cast<int>(train.microbatches)),
                         options);
 }

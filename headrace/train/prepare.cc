@@ -9,7 +9,8 @@
 #include "headrace/base/keyed.h"
 #include "headrace/base/text.h"
 #include "headrace/data/microbatches.h"
-#include "headrace/model/families.h"
+#include "headrace/model/hugging_face/hugging_face.h"
+#include "headrace/model/transformer.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/devices.h"
 #include "headrace/train/predicted_memory.h"
@@ -74,7 +75,7 @@ Prepared prepare(const Config& config,
   Prepared run;
   run.devices = gather_devices(transport, choice);
   require_devices(config.pipeline, run.devices);
-  run.naming = naming_of(config.model.family);
+  run.naming = naming_of(config.model.transformer);
   run.places = agree_on_places(config, transport);
   const Plan plan = plan_of(config);
   use_device(transport.device());
@@ -104,7 +105,7 @@ Prepared prepare(const Config& config,
                                                .shard_optimizer = config.pipeline.shard_optimizer,
                                                .device = transport.device(),
                                                .steps = run.samples->steps()},
-                                build(config.model.family), plan, transport);
+                                transformer(config.model.transformer), plan, transport);
   if (from) {
     run.trainer->restore(from->snapshot);
     run.origin = cat(from->folder.string(), ", after step ", start.step);

@@ -88,7 +88,7 @@ std::string Report::utilisation(const Prepared& run) const {
   const double tokens = static_cast<double>(tokens_) / seconds_;
   const double flops =
       tokens *
-      flops_per_token(run.trainer->pipeline().plan(), sizes_of(config_.model.family).context) /
+      flops_per_token(run.trainer->pipeline().plan(), config_.model.transformer.context) /
       devices;
   return utilisation_text(tokens, flops, transport_.device(), type, product);
 }

@@ -18,7 +18,7 @@
 #include "headrace/checkpoint/read.h"
 #include "headrace/checkpoint/state.h"
 #include "headrace/launch/run_claim.h"
-#include "headrace/model/families.h"
+#include "headrace/model/hugging_face/hugging_face.h"
 #include "headrace/runtime/ownership.h"
 #include "headrace/train/agreement.h"
 #include "headrace/train/config/keys.h"
@@ -69,16 +69,22 @@ void derive_anew(Config& config, const Given& given) {
 }
 
 // Of two models, told by the settings.
-void compare_models(const ModelFamily& theirs,
-                    const ModelFamily& ours,
+void compare_models(const TransformerConfig& theirs,
+                    const TransformerConfig& ours,
                     const std::string& where,
                     Faults& faults) {
-  Config of_theirs, of_ours;
-  of_theirs.model.family = theirs;
-  of_ours.model.family = ours;
+  const auto config_of = [](const TransformerConfig& model) {
+    Config config;
+    config.model.transformer = model;
+    return config;
+  };
+  const Config given_theirs = config_of(theirs), given_ours = config_of(ours);
+  const Config of_theirs = config_of(filled(theirs)), of_ours = config_of(filled(ours));
   for (const Key& key : keys()) {
     // Dropout is of the run, not of its weights.
     if (key.section != "model" || key.name == "dropout") continue;
+    // What follows from the others is no fault of its own.
+    if (is_unset(key, given_theirs) && is_unset(key, given_ours)) continue;
     const Value is = key.get(of_theirs), wanted = key.get(of_ours);
     faults.check(is == wanted, key.full_name(), " is ", toml_text(wanted), ", and that of ", where,
                  " is ", toml_text(is));
@@ -123,7 +129,7 @@ void require_fits(const Config& config, const FoundCheckpoint& checkpoint) {
   const Config saved =
       parse_config(read_file((checkpoint.path / kRunConfigFile).string()), where, {});
   Faults faults;
-  compare_models(saved.model.family, config.model.family, where, faults);
+  compare_models(saved.model.transformer, config.model.transformer, where, faults);
   const auto same = [&](const char* name, const auto& is, const auto& wanted) {
     faults.check(is == wanted, name, " is ", wanted, ", and that of ", where, " is ", is);
   };
@@ -232,10 +238,13 @@ void require_resumable(const Config& config) {
 void require_same_model(const Config& config) {
   const fs::path file = fs::path(config.model.from) / kModelConfigFile;
   check_usage(fs::exists(file), "model.from: there is no ", file.string(),
-              "; it is the folder of a checkpoint, or of a GPT-2 as Hugging Face has it");
+              "; it is the folder of a checkpoint, or of a model as Hugging Face has it");
   Faults faults;
-  compare_models(parse_config_json(read_file(file.string()), file.string()), config.model.family,
-                 config.model.from, faults);
+  const TransformerConfig& ours = config.model.transformer;
+  TransformerConfig theirs = parse_config_json(read_file(file.string()), file.string());
+  // Rotary positions are no parameters: sequences may be shorter.
+  if (theirs.rope_theta > 0) theirs.context = std::min(theirs.context, ours.context);
+  compare_models(theirs, ours, config.model.from, faults);
   faults.require_none();
 }
 

@@ -37,10 +37,10 @@ std::string source_of(const DataConfig& config) {
 
 Samples::Samples(const Config& config, const Start& start)
     : file_(open_tokens(config.data)), batch_(config.train.batch), start_(start) {
-  file_->require_below(sizes_of(config.model.family).vocabulary);
+  file_->require_below(config.model.transformer.vocabulary);
   const std::int64_t tokens = file_->size();
   const auto kept = static_cast<std::int64_t>(static_cast<double>(tokens) * config.data.validation);
-  const int context = sizes_of(config.model.family).context;
+  const int context = config.model.transformer.context;
   check_usage(tokens - kept > context, source_of(config.data), " has ", tokens,
               " tokens, of which ", tokens - kept,
               " are for training, and a sample takes model.context + 1 = ", context + 1,

@@ -93,13 +93,13 @@ std::string opening_text(const Config& config,
        << "\n# device: " << devices << "\n# pipeline: " << plan.placement.ranks << " ranks × "
        << config.pipeline.threads << " threads, schedule " << plan.source.name << ", "
        << train.microbatches << " microbatches of " << train.microbatch << " sequences of "
-       << sizes_of(config.model.family).context
-       << " tokens: " << count_text(train.batch * sizes_of(config.model.family).context)
+       << config.model.transformer.context
+       << " tokens: " << count_text(train.batch * config.model.transformer.context)
        << " tokens a step\n# data: " << samples.file().path().string() << ", "
        << samples.fingerprint() << "; " << count_text(samples.training_samples())
        << " sequences for training, " << count_text(samples.evaluation_samples())
        << " an evaluation\n# model: " << count_text(parameter_count(plan.layers)) << " parameters, "
-       << fixed_text(flops_per_token(plan, sizes_of(config.model.family).context) / 1e6, 1)
+       << fixed_text(flops_per_token(plan, config.model.transformer.context) / 1e6, 1)
        << " MFLOP a token\n# training: " << count_text(samples.steps()) << " steps of "
        << config.optimizer.kind << ", learning rate " << config.optimizer.learning_rate << ", seed "
        << train.seed << ", " << train.precision << "\n";

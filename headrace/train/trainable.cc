@@ -8,7 +8,7 @@
 #include "headrace/base/available_memory.h"
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
-#include "headrace/plan/families.h"
+#include "headrace/plan/transformer.h"
 #include "headrace/plan/memory.h"
 #include "headrace/schedule/schedule.h"
 #include "headrace/train/config/refusals.h"
@@ -19,7 +19,7 @@ namespace headrace {
 
 Plan plan_of(const Config& config) {
   const std::vector<LayerInfo> layers =
-      naming_settings("model", [&] { return layers_of(config.model.family); });
+      naming_settings("model", [&] { return transformer_layers(config.model.transformer); });
   const PipelineConfig& pipeline = config.pipeline;
   const PlanWish wish = {.schedule = pipeline.schedule,
                          .microbatches = static_cast<int>(config.train.microbatches),
@@ -64,7 +64,7 @@ void require_trainable(const Config& config, bool all_on_this_machine) {
   faults.check(config.train.precision != "fp16", what,
                ": there is no step to leave out where fp16 overflows; set train.precision = "
                "\"bf16\"");
-  faults.check(!sizes_of(config.model.family).tied, what,
+  faults.check(!config.model.transformer.tied, what,
                ", and the owners of tied embeddings would drift apart; set model.tied = false");
   faults.check(!copies, what, ", and trains without replicas; set pipeline.replicas = 1");
   faults.require_none();

@@ -8,7 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/tensor/streams.h"
 #include "headrace/train/evaluate.h"
 #include "headrace/train/trainer.h"
@@ -55,7 +55,7 @@ struct Outcome {
 
 Outcome run(const Case& c, torch::Device device) {
   torch::set_num_threads(1);
-  const GptConfig model{.layers = 2,
+  const TransformerConfig model{.layers = 2,
                         .width = 16,
                         .heads = c.heads,
                         .context = kContext,
@@ -63,7 +63,7 @@ Outcome run(const Case& c, torch::Device device) {
                         .tied = c.tied,
                         .dropout = c.dropout};
   const Plan plan =
-      make_plan(gpt_layers(model), {.schedule = c.schedule,
+      make_plan(transformer_layers(model), {.schedule = c.schedule,
                                     .ranks = c.ranks,
                                     .replicas = c.replicas,
                                     .recompute = c.recompute ? Recompute::All : Recompute::None});
@@ -83,7 +83,7 @@ Outcome run(const Case& c, torch::Device device) {
                      .shard_optimizer = c.sharded,
                      .device = transport.device(),
                      .steps = kSteps},
-                    gpt(model), plan, transport);
+                    transformer(model), plan, transport);
     const auto meet = [&] { all_gather(transport, {}, -1); };
     meet();
     if (transport.rank() == 0) before = waits();

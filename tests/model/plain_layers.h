@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 
 namespace headrace {
 
@@ -17,8 +17,8 @@ struct PlainLayers {
   std::vector<Tensors> weights;
   std::map<std::string, torch::Tensor> by_name;
 
-  PlainLayers(const GptConfig& config, std::uint64_t seed) {
-    for (const LayerSpec& spec : gpt(config)) {
+  PlainLayers(const TransformerConfig& config, std::uint64_t seed) {
+    for (const LayerSpec& spec : transformer(config)) {
       layers.push_back(spec.build());
       weights.push_back(initial_weights(spec.parameters, {.seed = seed}));
       for (std::size_t i = 0; i < spec.parameters.size(); ++i)

@@ -9,7 +9,7 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "tests/model/plain_layers.h"
 
 namespace headrace {
@@ -18,7 +18,7 @@ namespace {
 using torch::Tensor;
 
 constexpr std::int64_t kVocabulary = 97;
-const GptConfig kModel{.layers = 2,
+const TransformerConfig kModel{.layers = 2,
                        .width = 32,
                        .heads = 4,
                        .context = 16,

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
-#include "headrace/plan/gpt_layers.h"
+#include "headrace/plan/transformer.h"
 #include "headrace/plan/memory.h"
 #include "headrace/plan/stage_costs.h"
 #include "headrace/schedule/check/validate.h"
@@ -26,11 +26,11 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-constexpr GptConfig kModel{
+const TransformerConfig kModel{
     .layers = 4, .width = 32, .heads = 4, .context = 16, .vocabulary = 97, .tied = false};
 
 Plan plan_of(const PlanWish& wish) {
-  return make_plan(gpt_layers(kModel), wish);
+  return make_plan(transformer_layers(kModel), wish);
 }
 
 std::string refusal_of(const PlanWish& wish, int microbatches = 8) {
@@ -43,7 +43,7 @@ std::string refusal_of(const PlanWish& wish, int microbatches = 8) {
 }
 
 TEST(GptLayers, AreTenOfFourBlocks) {
-  const std::vector<LayerInfo> layers = gpt_layers(kModel);
+  const std::vector<LayerInfo> layers = transformer_layers(kModel);
   ASSERT_EQ(layers.size(), 10U);
   EXPECT_EQ(layers.front().name, "embedding");
   EXPECT_EQ(layers[1].name, "blocks.0.attention");

@@ -17,7 +17,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/keyed.h"
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/train/optimizer.h"
 #include "headrace/transport/local.h"
@@ -32,7 +32,7 @@ constexpr int kSteps = 2;
 constexpr std::int64_t kRows = 2, kContext = 8, kVocabulary = 31;
 constexpr double kRate = 0.02;
 
-const GptConfig kModel = {.layers = 4,
+const TransformerConfig kModel = {.layers = 4,
                           .width = 16,
                           .heads = 2,
                           .context = kContext,
@@ -70,7 +70,7 @@ Outcome reference(const std::string& schedule, const Plan& plan, int microbatche
   std::vector<Tensors> leaves;
   std::vector<std::string> names;
   Tensors newest;
-  for (const LayerSpec& spec : gpt(kModel)) {
+  for (const LayerSpec& spec : transformer(kModel)) {
     layers.push_back(spec.build());
     leaves.push_back(initial_weights(spec.parameters, {.seed = kSeed}));
     for (const ParameterSpec& parameter : spec.parameters) names.push_back(parameter.name);
@@ -123,7 +123,7 @@ Outcome pipelined(const Plan& plan, int microbatches) {
   Outcome outcome;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Pipeline pipeline(gpt(kModel), plan, transport, {.seed = kSeed});
+    Pipeline pipeline(transformer(kModel), plan, transport, {.seed = kSeed});
     const Weights& weights = pipeline.weights();
     std::map<int, Optimizer> optimizers;
     for (const auto& stage : pipeline.stages())
@@ -160,7 +160,7 @@ TEST_P(Asynchronous, FollowsTheUpdateLaw) {
   const auto& [schedule, ranks, rounds, recompute] = GetParam();
   const int microbatches = rounds * ranks;
   const Plan plan =
-      make_plan(gpt_layers(kModel), {.schedule = schedule,
+      make_plan(transformer_layers(kModel), {.schedule = schedule,
                                      .ranks = ranks,
                                      .recompute = recompute ? Recompute::All : Recompute::None});
   const Outcome expected = reference(schedule, plan, microbatches);

@@ -8,7 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/keyed.h"
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/train/optimizer.h"
 
@@ -76,13 +76,15 @@ void expect_same_bits(const std::map<std::string, Tensor>& actual,
 }  // namespace
 
 std::vector<LayerSpec> model_of(const Case& c) {
-  return gpt({.layers = c.layers,
+  return transformer({.layers = c.layers,
               .width = 32,
               .heads = 4,
               .context = kContext,
               .vocabulary = kVocabulary,
               .tied = c.tied,
-              .dropout = c.dropout});
+              .dropout = c.dropout,
+              .family = c.family,
+              .kv_heads = c.family == Family::Gpt ? 0 : 2});
 }
 
 Outcome one_process(const Case& c, std::vector<int> replicas) {

@@ -18,6 +18,7 @@
 
 #include "headrace/model/layer.h"
 #include "headrace/plan/plan.h"
+#include "headrace/plan/transformer.h"
 #include "headrace/transport/local.h"
 
 namespace headrace {
@@ -32,6 +33,7 @@ struct Case {
   std::int64_t last_rows = rows;  // of the last microbatch
   torch::ScalarType precision = torch::kFloat32;
   double backward_scale = 1;
+  Family family = Family::Gpt;
 };
 
 struct Outcome {

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/keyed.h"
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/runtime/pipeline.h"
 #include "headrace/train/loss_scale.h"
 #include "headrace/train/optimizer.h"
@@ -29,15 +29,15 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
                                             double start_scale,
                                             int bad_stage,
                                             Bad bad) {
-  const GptConfig model{.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64};
-  const Plan plan = make_plan(gpt_layers(model), {.schedule = schedule, .ranks = kRanks});
+  const TransformerConfig model{.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64};
+  const Plan plan = make_plan(transformer_layers(model), {.schedule = schedule, .ranks = kRanks});
   TrainConfig config;
   config.precision = "fp16";
   config.loss_scale = start_scale;
   std::map<std::string, Tensor> weights;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Pipeline pipeline(gpt(model), plan, transport, {.seed = 1, .precision = torch::kFloat16});
+    Pipeline pipeline(transformer(model), plan, transport, {.seed = 1, .precision = torch::kFloat16});
     const Weights& own = pipeline.weights();
     Optimizer optimizer(OptimizerConfig(), pipeline.to_update().values);
     LossScale scale(config);

@@ -17,7 +17,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/schedule/check/validate.h"
 #include "headrace/tensor/memory.h"
 #include "headrace/transport/local.h"
@@ -30,7 +30,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using torch::Tensor;
 
-GptConfig tiny(int vocabulary = 97) {
+TransformerConfig tiny(int vocabulary = 97) {
   return {.layers = 4,
           .width = 32,
           .heads = 4,
@@ -40,11 +40,11 @@ GptConfig tiny(int vocabulary = 97) {
           .dropout = 0};
 }
 
-Plan plan(int ranks, const std::string& schedule = "1f1b", const GptConfig& config = tiny()) {
-  return make_plan(gpt_layers(config), {.schedule = schedule, .ranks = ranks});
+Plan plan(int ranks, const std::string& schedule = "1f1b", const TransformerConfig& config = tiny()) {
+  return make_plan(transformer_layers(config), {.schedule = schedule, .ranks = ranks});
 }
 
-StepInput input_of(std::int64_t step, int microbatches, const GptConfig& config = tiny()) {
+StepInput input_of(std::int64_t step, int microbatches, const TransformerConfig& config = tiny()) {
   const auto tokens = [=](int m) {
     auto generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(1000 * step + m));
     return torch::randint(0, config.vocabulary, {2, config.context}, generator, torch::kInt64);
@@ -52,7 +52,7 @@ StepInput input_of(std::int64_t step, int microbatches, const GptConfig& config 
   return {.step = step, .microbatches = microbatches, .inputs = tokens, .targets = tokens};
 }
 
-StepResult train(Pipeline& pipeline, const StepInput& input, const GptConfig& config = tiny()) {
+StepResult train(Pipeline& pipeline, const StepInput& input, const TransformerConfig& config = tiny()) {
   return pipeline.train(input, {.normaliser = 1.0 / (2.0 * config.context * input.microbatches)});
 }
 
@@ -71,7 +71,7 @@ TEST(Pipeline, NamesTheParameterWhereTheNormIsNotFinite) {
   for (const int bad_stage : {0, 3}) {
     texts.clear();
     run_ranks(4, [&](Transport& transport) {
-      Pipeline pipeline(gpt(tiny()), plan(4), transport, {.seed = 1});
+      Pipeline pipeline(transformer(tiny()), plan(4), transport, {.seed = 1});
       const std::string name = bad_stage == 0 ? "embedding.position.weight" : "head.norm.bias";
       for (std::size_t i = 0; i < pipeline.weights().size(); ++i)
         if (pipeline.weights().name(i) == name) pipeline.weights().value(i)[0] = std::nan("");
@@ -95,7 +95,7 @@ TEST(Pipeline, EvaluationDoesNotDisturbTraining) {
   std::vector<double> plain, disturbed;
   for (const bool evaluates : {false, true}) {
     run_ranks(2, [&](Transport& transport) {
-      Pipeline pipeline(gpt(tiny()), plan(2), transport, {.seed = 1});
+      Pipeline pipeline(transformer(tiny()), plan(2), transport, {.seed = 1});
       for (std::int64_t step = 0; step < 4; ++step) {
         const StepResult result = train(pipeline, input_of(step, 3));
         const Weights& weights = pipeline.weights();
@@ -121,7 +121,7 @@ TEST(Pipeline, EvaluatesWhatOneProcessDoes) {
   std::vector<Evaluation> all;
   for (const int ranks : {1, 2, 4}) {
     run_ranks(ranks, [&](Transport& transport) {
-      Pipeline pipeline(gpt(tiny()), plan(ranks), transport, {.seed = 1});
+      Pipeline pipeline(transformer(tiny()), plan(ranks), transport, {.seed = 1});
       const Evaluation evaluation = pipeline.evaluate(input_of(0, 3));
       if (transport.rank() + 1 == ranks) all.push_back(evaluation);
     });
@@ -136,7 +136,7 @@ TEST(Pipeline, EvaluatesWhatOneProcessDoes) {
 TEST(Pipeline, AFailedActionNamesRankStageStepAndAction) {
   const std::string text = failure_of([] {
     run_ranks(3, [](Transport& transport) {
-      Pipeline pipeline(gpt(tiny()), plan(3), transport, {.seed = 1});
+      Pipeline pipeline(transformer(tiny()), plan(3), transport, {.seed = 1});
       StepInput w = input_of(7, 4);
       w.targets = [](int m) -> Tensor {
         check(m != 2, "the disk is gone");
@@ -153,7 +153,7 @@ TEST(Pipeline, AFailedActionNamesRankStageStepAndAction) {
 TEST(Pipeline, AFailedEvaluationNamesTheStepBeforeIt) {
   const std::string text = failure_of([] {
     run_ranks(2, [](Transport& transport) {
-      Pipeline pipeline(gpt(tiny()), plan(2), transport, {.seed = 1});
+      Pipeline pipeline(transformer(tiny()), plan(2), transport, {.seed = 1});
       StepInput w = input_of(8, 4);
       w.targets = [](int) -> Tensor { throw std::bad_alloc(); };
       pipeline.evaluate(w);
@@ -178,7 +178,7 @@ class Dropped : public Ends {
 TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
   for (const std::string schedule : {"1f1b", "gpipe"}) {
     const Plan p = plan(4, schedule);
-    const std::vector<LayerSpec> model = gpt(tiny());
+    const std::vector<LayerSpec> model = transformer(tiny());
     const Schedule lowered = schedule_of(p, 8, Pass::Train);
     std::vector<int> peaks(4, 0);
     run_ranks(4, [&](Transport& transport) {
@@ -216,14 +216,14 @@ TEST(Pipeline, HoldsAsManyMicrobatchesAsTheScheduleSays) {
 // are the largest.
 TEST(Pipeline, MemoryOf1F1BIsFlatInMicrobatches) {
   install_memory_accounts();
-  const GptConfig config = tiny(8000);
+  const TransformerConfig config = tiny(8000);
   std::vector<std::vector<double>> peaks;
   for (const int microbatches : {4, 8, 32}) {
     std::vector<MemoryAccount> accounts(3);
     run_ranks(3, [&](Transport& transport) {
       MemoryAccount& account = accounts[static_cast<std::size_t>(transport.rank())];
       const MemoryScope scope(account);
-      Pipeline pipeline(gpt(config), plan(3, "1f1b", config), transport, {.seed = 1});
+      Pipeline pipeline(transformer(config), plan(3, "1f1b", config), transport, {.seed = 1});
       for (std::int64_t step = 0; step < 2; ++step)
         train(pipeline, input_of(step, microbatches, config), config);
     });

@@ -12,7 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/keyed.h"
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/train/trainer.h"
 #include "headrace/transport/local.h"
 
@@ -44,16 +44,16 @@ void flip(const Weights& weights, const Flip& which) {
 // What each rank finds after a step, after which some bits were flipped.
 std::map<int, std::string> found(const Cut& cut, const std::vector<Flip>& flips) {
   torch::set_num_threads(1);
-  const GptConfig model{
+  const TransformerConfig model{
       .layers = 3, .width = 16, .heads = 2, .context = kContext, .vocabulary = kVocabulary};
-  const Plan plan = make_plan(gpt_layers(model), {.ranks = cut.ranks, .replicas = cut.replicas});
+  const Plan plan = make_plan(transformer_layers(model), {.ranks = cut.ranks, .replicas = cut.replicas});
   TrainConfig train;
   train.batch = train.microbatches = kRows;
   train.microbatch = 1;
   std::map<int, std::string> texts;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Trainer trainer({.train = train, .shard_optimizer = cut.sharded, .steps = 4}, gpt(model), plan,
+    Trainer trainer({.train = train, .shard_optimizer = cut.sharded, .steps = 4}, transformer(model), plan,
                     transport);
     auto generator = at::detail::createCPUGenerator(keyed(1));
     const torch::Tensor tokens =

@@ -157,9 +157,9 @@ TEST_F(Loop, RecordsHaveNeitherGapNorDouble) {
 // Layer 10's name begins as layer 100's does.
 TEST_F(Loop, AModelOfAHundredLayersIsSavedWholeAndGoesOn) {
   Config deep = config("a", 2);
-  std::get<GptConfig>(deep.model.family).layers = 101;
-  std::get<GptConfig>(deep.model.family).width = 8;
-  std::get<GptConfig>(deep.model.family).heads = 1;
+  deep.model.transformer.layers = 101;
+  deep.model.transformer.width = 8;
+  deep.model.transformer.heads = 1;
   deep.train.steps = 2;
   deep.data.validation = 0;
   Config whole = deep;

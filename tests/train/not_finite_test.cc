@@ -14,7 +14,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/keyed.h"
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/train/loss_trend.h"
 #include "headrace/train/trainer.h"
 #include "headrace/transport/local.h"
@@ -43,7 +43,7 @@ struct Case {
   double clip = 1;
 };
 
-GptConfig model(bool tied) {
+TransformerConfig model(bool tied) {
   return {.layers = 3,
           .width = 16,
           .heads = 2,
@@ -64,7 +64,7 @@ Batch batch_of(std::int64_t step) {
 std::map<int, std::string> on_ranks(const Case& with,
                                     const std::function<void(Trainer&, Transport&)>& run) {
   torch::set_num_threads(1);
-  const Plan plan = make_plan(gpt_layers(model(with.tied)), {.schedule = with.schedule,
+  const Plan plan = make_plan(transformer_layers(model(with.tied)), {.schedule = with.schedule,
                                                              .ranks = with.ranks,
                                                              .replicas = with.replicas,
                                                              .recompute = with.recompute});
@@ -79,7 +79,7 @@ std::map<int, std::string> on_ranks(const Case& with,
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
     Trainer trainer(
         {.train = train, .optimizer = {.learning_rate = 0.01, .clip = with.clip}, .steps = 20},
-        gpt(model(with.tied)), plan, transport);
+        transformer(model(with.tied)), plan, transport);
     std::string failure;
     try {
       run(trainer, transport);

@@ -10,7 +10,7 @@
 
 #include <gtest/gtest.h>
 
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 #include "headrace/train/trainer.h"
 #include "headrace/transport/local.h"
 #include "tests/train/random_batch.h"
@@ -71,7 +71,7 @@ Outcome run(const Training& training,
             const Cut& cut,
             int steps,
             const std::optional<Snapshot>& from = std::nullopt) {
-  const GptConfig model{.layers = 3,
+  const TransformerConfig model{.layers = 3,
                         .width = 16,
                         .heads = 2,
                         .context = kContext,
@@ -79,7 +79,7 @@ Outcome run(const Training& training,
                         .tied = training.tied,
                         .dropout = training.dropout};
   const Plan plan =
-      make_plan(gpt_layers(model), {.schedule = cut.schedule,
+      make_plan(transformer_layers(model), {.schedule = cut.schedule,
                                     .ranks = cut.ranks,
                                     .replicas = cut.replicas,
                                     .recompute = cut.recompute ? Recompute::All : Recompute::None});
@@ -90,7 +90,7 @@ Outcome run(const Training& training,
                      .optimizer = optimizer_of(training),
                      .shard_optimizer = cut.sharded,
                      .steps = 2 * kHalf},
-                    gpt(model), plan, transport);
+                    transformer(model), plan, transport);
     if (from) trainer.restore(*from);
     for (int i = 0; i < steps; ++i) {
       const TrainerStep step =
@@ -237,11 +237,11 @@ TEST(Restore, NamesWhatIsMissing) {
 
 // A copy: what is trained afterwards leaves no trace in it.
 TEST(Snapshot, IsOfItsMoment) {
-  const GptConfig model{
+  const TransformerConfig model{
       .layers = 1, .width = 16, .heads = 2, .context = kContext, .vocabulary = kVocabulary};
-  const Plan plan = make_plan(gpt_layers(model), {});
+  const Plan plan = make_plan(transformer_layers(model), {});
   run_ranks(1, [&](Transport& transport) {
-    Trainer trainer({.train = config_of({}), .steps = 9}, gpt(model), plan, transport);
+    Trainer trainer({.train = config_of({}), .steps = 9}, transformer(model), plan, transport);
     trainer.step(random_batch(0, kRows, kContext, kVocabulary), {});
     const Snapshot once = trainer.snapshot();
     const double sum = once.first.at("head.norm.weight").sum().item<double>();

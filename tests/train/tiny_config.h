@@ -22,7 +22,7 @@ inline std::filesystem::path write_tokens(const Folder& folder, std::size_t toke
 
 inline Config tiny_config(const Folder& folder) {
   Config config;
-  config.model.family = GptConfig{
+  config.model.transformer = TransformerConfig{
       .layers = 2, .width = 16, .heads = 2, .context = 8, .vocabulary = 32, .dropout = 0.1};
   config.data.tokens = (folder / "a.tokens").string();
   config.data.validation = 0.2;

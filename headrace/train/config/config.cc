@@ -16,7 +16,9 @@
 
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
+#include "headrace/base/file.h"
 #include "headrace/base/text.h"
+#include "headrace/model/hugging_face/hugging_face.h"
 #include "headrace/train/config/keys.h"
 #include "headrace/train/config/value.h"
 
@@ -140,13 +142,22 @@ void apply_settings(Config& config, const std::vector<std::string>& settings, Fa
 Config parse_config(const std::string& toml,
                     const std::string& name,
                     const std::vector<std::string>& settings) {
-  Config config;
-  Faults faults;
-  for (const auto& [section, node] : parse_file(toml, name))
-    apply_section(config, std::string(section.str()), node, name, faults);
-  apply_settings(config, settings, faults);
-  faults.require_none();
-  return config;
+  const toml::table file = parse_file(toml, name);
+  const auto applied_to = [&](Config config) {
+    Faults faults;
+    for (const auto& [section, node] : file)
+      apply_section(config, std::string(section.str()), node, name, faults);
+    apply_settings(config, settings, faults);
+    faults.require_none();
+    return config;
+  };
+  const Config config = applied_to({});
+  // A model that begins with another's weights is as that one, where nothing else is said.
+  const std::filesystem::path theirs = std::filesystem::path(config.model.from) / "config.json";
+  if (config.model.from.empty() || !std::filesystem::exists(theirs)) return config;
+  Config base;
+  base.model.transformer = parse_config_json(read_file(theirs.string()), theirs.string());
+  return applied_to(base);
 }
 
 Config read_config(const std::filesystem::path& file, const std::vector<std::string>& settings) {

@@ -4,6 +4,7 @@
 //   Config config = read_config("configs/shakespeare.toml", {"train.steps=20"});
 //   resolve(config);
 //
+// Sizes of [model] that are not given are those of the folder that model.from names, if it names one.
 // Each key is documented in docs/configuration.md. Throws UsageError for an unknown key (file,
 // line, section and the nearest known key), a wrong type, a key given twice, and for values that do
 // not fit one another, with the arithmetic; one error tells all that is wrong.
@@ -14,13 +15,13 @@
 #include <string>
 #include <vector>
 
-#include "headrace/plan/families.h"
+#include "headrace/plan/transformer.h"
 #include "headrace/plan/recompute.h"
 
 namespace headrace {
 
 struct ModelConfig {
-  ModelFamily family;
+  TransformerConfig transformer;
   std::string from;  // a folder with weights to begin with; empty: drawn
 };
 

@@ -5,14 +5,13 @@
 #include <numeric>
 #include <set>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
 #include "headrace/base/text.h"
 #include "headrace/data/tokenizer.h"
-#include "headrace/plan/families.h"
+#include "headrace/plan/transformer.h"
 #include "headrace/plan/source.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/config/keys.h"
@@ -91,7 +90,7 @@ void resolve_batch(TrainConfig& train) {
 }
 
 // Numbers that the program counts microbatches and tokens with.
-void check_batch(const TrainConfig& train, const ModelSizes& model, Faults& faults) {
+void check_batch(const TrainConfig& train, const TransformerConfig& model, Faults& faults) {
   constexpr auto kMost = std::numeric_limits<int>::max();
   faults.check(train.microbatches <= kMost, "train.microbatches is ", train.microbatches,
                "; it can be at most ", kMost);
@@ -113,13 +112,16 @@ void check_train(const TrainConfig& train, const OptimizerConfig& optimizer, Fau
                ", more than optimizer.learning_rate, ", optimizer.learning_rate);
 }
 
-void check_sizes(const GptConfig& model, Faults& faults) {
-  faults.check(model.width % model.heads == 0, "model.width is ", model.width,
-               ", not a multiple of model.heads, ", model.heads,
-               "; model.heads = ", divisors_near(model.width, model.heads), " would fit");
+void check_sizes(const TransformerConfig& model, Faults& faults) {
+  if (model.head_width == 0 &&
+      !faults.check(model.width % model.heads == 0, "model.width is ", model.width,
+                    ", not a multiple of model.heads, ", model.heads,
+                    "; model.heads = ", divisors_near(model.width, model.heads), " would fit"))
+    return;
+  for (const std::string& fault : faults_of(model)) faults.check(false, "model.", fault);
 }
 
-void check_data(const ModelSizes& model, const DataConfig& data, Faults& faults) {
+void check_data(const TransformerConfig& model, const DataConfig& data, Faults& faults) {
   faults.check(data.text.empty() || data.tokens.empty(),
                "data.text and data.tokens are both given; give one of them");
   faults.check(!data.text.empty() || !data.tokens.empty(),
@@ -138,13 +140,13 @@ std::vector<int> stages_of(const RecomputeWish& wish) {
 }
 
 // What does not need the number of stages.
-void check_pipeline(const PipelineConfig& pipeline, const ModelSizes& model, Faults& faults) {
+void check_pipeline(const PipelineConfig& pipeline, const TransformerConfig& model, Faults& faults) {
   const std::vector<int>& balance = pipeline.balance;
   faults.check(balance.empty() || pipeline.split.empty(),
                "pipeline.balance and pipeline.split are both given; give one of them");
   const std::int64_t blocks = std::accumulate(balance.begin(), balance.end(), std::int64_t{0});
-  faults.check(balance.empty() || blocks == model.blocks, "pipeline.balance has ", blocks,
-               " blocks in all, ", "and model.layers is ", model.blocks);
+  faults.check(balance.empty() || blocks == model.layers, "pipeline.balance has ", blocks,
+               " blocks in all, ", "and model.layers is ", model.layers);
   constexpr int kMostThreads = 1024;
   faults.check(pipeline.threads <= kMostThreads, "pipeline.threads is ", pipeline.threads,
                ", and a rank has at most ", kMostThreads,
@@ -197,11 +199,11 @@ void resolve(Config& config) {
   Faults faults;
   check_ranges(config, faults);
   faults.require_none();  // the rest counts with numbers that can be counted with
-  const ModelSizes model = sizes_of(config.model.family);
+  TransformerConfig& model = config.model.transformer;
   if (faults.attempt([&] { resolve_batch(config.train); }))
     check_batch(config.train, model, faults);
   check_train(config.train, config.optimizer, faults);
-  std::visit([&](const auto& sizes) { check_sizes(sizes, faults); }, config.model.family);
+  check_sizes(model, faults);
   check_data(model, config.data, faults);
   check_pipeline(config.pipeline, model, faults);
   for (const int replicas : config.pipeline.replicas)

@@ -75,8 +75,8 @@ start_limit = "2min"
 step_limit = 5
 )",
                                      "a.toml", {});
-  EXPECT_FALSE(std::get<GptConfig>(config.model.family).tied);
-  EXPECT_EQ(std::get<GptConfig>(config.model.family).dropout, 0.1);
+  EXPECT_FALSE(config.model.transformer.tied);
+  EXPECT_EQ(config.model.transformer.dropout, 0.1);
   EXPECT_THAT(config.data.text, ElementsAre("a.txt", "b/*.txt"));
   EXPECT_EQ(config.optimizer.learning_rate, 1.0);
   EXPECT_EQ(config.train.seed, 7u);
@@ -192,7 +192,7 @@ TEST(ConfigSet, TakesTomlAndBareWords) {
              "train.steps=21"});
   EXPECT_EQ(config.train.steps, 21);
   EXPECT_EQ(config.optimizer.kind, "sgd");
-  EXPECT_FALSE(std::get<GptConfig>(config.model.family).tied);
+  EXPECT_FALSE(config.model.transformer.tied);
   EXPECT_THAT(config.data.text, ElementsAre("b.txt"));
   EXPECT_EQ(config.pipeline.step_limit, 30.0);
   EXPECT_EQ(config.data.cache, "a b");
@@ -287,7 +287,7 @@ TEST(ConfigResolve, AllThatIsWrongIsToldAtOnce) {
                 HasSubstr("\n  model.width is 100"), HasSubstr("\n  pipeline.balance has 7"))));
   Config config = resolved();
   config.optimizer.beta1 = 1.5;
-  std::get<GptConfig>(config.model.family).heads = 0;
+  config.model.transformer.heads = 0;
   EXPECT_THAT([&] { resolve(config); },
               testing::ThrowsMessage<UsageError>(AllOf(HasSubstr("2 faults:"),
                                                        HasSubstr("beta1 in [optimizer]"),

@@ -13,7 +13,6 @@ namespace headrace {
 struct Attended {
   torch::Tensor result;   // as q
   torch::Tensor log_sum;  // the logarithms of the softmax's sums
-  bool by_flash = false;
   torch::Tensor seed,
       offset;  // what kernels of devices keep of a dropout, also where there is none
 };

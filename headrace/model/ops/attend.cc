@@ -1,4 +1,4 @@
-#include "headrace/model/attention.h"
+#include "headrace/model/ops/attend.h"
 
 #include <cmath>
 #include <cstdint>
@@ -39,7 +39,7 @@ Attended attend_on_device(const Tensor& q, const Tensor& k, const Tensor& v, dou
   if (has_flash(q, k, v)) {
     auto all = torch::_scaled_dot_product_flash_attention(q, k, v, kNoDropout, kCausal,
                                                           /*return_debug_mask=*/false, scale);
-    return {std::get<0>(all), std::get<1>(all), true, std::get<6>(all), std::get<7>(all)};
+    return {std::get<0>(all), std::get<1>(all), std::get<6>(all), std::get<7>(all)};
   }
   std::tie(done.result, done.log_sum, done.seed, done.offset) =
       torch::_scaled_dot_product_efficient_attention(
@@ -72,18 +72,18 @@ std::tuple<Tensor, Tensor, Tensor> attend_backward(const Tensor& gradient,
         gradient, q, k, v, attended.result, attended.log_sum, kNoDropout, kCausal);
   const std::int64_t width = q.size(-1);
   const double scale = scale_of(width);
+  const Tensor wide_q = padded(q), wide_k = padded(k), wide_v = padded(v);
   Tensor dq, dk, dv;
-  if (attended.by_flash) {
-    const Tensor none;  // of sequences of several lengths
+  if (has_flash(wide_q, wide_k, wide_v)) {  // as in the forward
+    const Tensor none;                      // of sequences of several lengths
     std::tie(dq, dk, dv) = torch::_scaled_dot_product_flash_attention_backward(
-        padded(gradient), padded(q), padded(k), padded(v), padded(attended.result),
-        attended.log_sum, none, none, q.size(2), k.size(2), kNoDropout, kCausal, attended.seed,
-        attended.offset, scale);
+        padded(gradient), wide_q, wide_k, wide_v, padded(attended.result), attended.log_sum, none,
+        none, q.size(2), k.size(2), kNoDropout, kCausal, attended.seed, attended.offset, scale);
   } else {
     std::tie(dq, dk, dv, std::ignore) = torch::_scaled_dot_product_efficient_attention_backward(
-        padded(gradient), padded(q), padded(k), padded(v), /*attn_bias=*/{},
-        padded(attended.result), attended.log_sum, attended.seed, attended.offset, kNoDropout,
-        {true, true, true, false}, kCausal, scale);
+        padded(gradient), wide_q, wide_k, wide_v, /*attn_bias=*/{}, padded(attended.result),
+        attended.log_sum, attended.seed, attended.offset, kNoDropout, {true, true, true, false},
+        kCausal, scale);
   }
   return {cut(dq, width), cut(dk, width), cut(dv, width)};
 }

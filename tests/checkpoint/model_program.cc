@@ -1,10 +1,13 @@
-// A GPT in one process, for transformers_test.py: writes checkpoints of it, and computes with what
+// A model in one process, for transformers_test.py: writes checkpoints of it, and computes with what
 // lies in a folder.
 //
-//   gpt_program write DIRECTORY RANKS CONFIG_JSON   a checkpoint of random weights; prints its folder
-//   gpt_program run FOLDER IDS ROWS NEW OUTPUT      prints the loss of each id's successor, then the
+//   model_program write DIRECTORY RANKS CONFIG_JSON   a checkpoint of random weights; prints its folder
+//   model_program run FOLDER IDS ROWS NEW OUTPUT      prints the loss of each id's successor, then the
 //                                                   NEW ids that follow each row greedily; OUTPUT
 //                                                   gets the logits, fp32
+//   model_program gradients FOLDER IDS ROWS DIRECTORY
+//                                                   a checkpoint whose weights are that loss's gradients; prints its
+//                                                   folder
 //
 // IDS is a file of int64, ROWS rows of them.
 #include <cstdint>
@@ -24,8 +27,8 @@
 #include "headrace/base/file.h"
 #include "headrace/checkpoint/read.h"
 #include "headrace/checkpoint/write.h"
-#include "headrace/model/gpt.h"
-#include "headrace/model/hugging_face/gpt2.h"
+#include "headrace/model/transformer.h"
+#include "headrace/model/hugging_face/hugging_face.h"
 #include "headrace/tensor/exception_text.h"
 
 namespace headrace {
@@ -43,8 +46,8 @@ std::vector<std::string> names_of(const Naming& naming) {
 void write(const Arguments& arguments) {
   const std::string directory = arguments[0];
   const int ranks = std::stoi(arguments[1]);
-  const GptConfig config = parse_gpt2_config(read_file(arguments[2]), arguments[2]);
-  const Naming naming = gpt2_naming(config);
+  const TransformerConfig config = parse_config_json(read_file(arguments[2]), arguments[2]);
+  const Naming naming = naming_of(config);
   torch::manual_seed(1);
   for (int rank = 0; rank < ranks; ++rank) {
     Snapshot share{.step = 12, .samples = 96, .seed = 1, .numbers = {{"updates", 12}}};
@@ -60,7 +63,7 @@ void write(const Arguments& arguments) {
     write_share(directory, share, naming, rank, ranks);
   }
   std::cout << complete_checkpoint(directory, 12, ranks, naming,
-                                   {gpt2_config_json(config), "# none\n"})
+                                   {config_json(config), "# none\n"})
                    .string()
             << "\n";
 }
@@ -72,11 +75,11 @@ struct Model {
 
 Model model_of(const std::string& folder) {
   const std::string file = folder + "/config.json";
-  const GptConfig config = parse_gpt2_config(read_file(file), file);
-  const Naming naming = gpt2_naming(config);
+  const TransformerConfig config = parse_config_json(read_file(file), file);
+  const Naming naming = naming_of(config);
   const NamedTensors weights = read_weights(folder, names_of(naming), naming);
   Model model;
-  for (const LayerSpec& spec : gpt(config)) {
+  for (const LayerSpec& spec : transformer(config)) {
     model.layers.push_back(spec.build());
     Tensors& of_layer = model.weights.emplace_back();
     for (const ParameterSpec& parameter : spec.parameters)
@@ -92,19 +95,56 @@ Tensor forward(const Model& model, const Tensor& ids, const Context& context) {
   return values[0];
 }
 
-void run(const Arguments& arguments) {
-  const Model model = model_of(arguments[0]);
-  std::string bytes = read_file(arguments[1]);
-  Tensor ids =
-      torch::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size() / 8)}, torch::kInt64)
-          .view({std::stol(arguments[2]), -1})
-          .clone();
+Tensor ids_of(const std::string& file, const std::string& rows) {
+  std::string bytes = read_file(file);
+  return torch::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size() / 8)},
+                          torch::kInt64)
+      .view({std::stol(rows), -1})
+      .clone();
+}
+
+// Of each id's successor.
+Context successors(const Tensor& ids) {
   const std::int64_t length = ids.size(1);
   Context training;
   training.targets = torch::full_like(ids, -100);
   training.targets.slice(1, 0, length - 1).copy_(ids.slice(1, 1));
   training.normaliser = 1.0 / static_cast<double>(ids.size(0) * (length - 1));
-  std::printf("%.17g\n", forward(model, ids, training).item<double>());
+  return training;
+}
+
+void gradients(const Arguments& arguments) {
+  const std::string file = arguments[0] + std::string("/config.json");
+  const TransformerConfig config = parse_config_json(read_file(file), file);
+  const Naming naming = naming_of(config);
+  const Tensor ids = ids_of(arguments[1], arguments[2]);
+  Model model = model_of(arguments[0]);
+  for (Tensors& of_layer : model.weights)
+    for (Tensor& weight : of_layer) weight.requires_grad_(true);
+  forward(model, ids, successors(ids)).backward();
+  Snapshot share;
+  std::size_t layer = 0;
+  for (const LayerSpec& spec : transformer(config)) {
+    for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
+      const std::string& name = spec.parameters[i].name;
+      const Tensor& gradient = model.weights[layer][i].grad();
+      // A tied matrix is one tensor in both of its layers here, and so has one gradient.
+      share.weights[name] = gradient;
+      share.first[name] = share.second[name] = torch::zeros_like(gradient);
+    }
+    ++layer;
+  }
+  write_share(arguments[3], share, naming, 0, 1);
+  std::cout
+      << complete_checkpoint(arguments[3], 0, 1, naming, {config_json(config), "# none\n"}).string()
+      << "\n";
+}
+
+void run(const Arguments& arguments) {
+  const Model model = model_of(arguments[0]);
+  Tensor ids = ids_of(arguments[1], arguments[2]);
+  const std::int64_t length = ids.size(1);
+  std::printf("%.17g\n", forward(model, ids, successors(ids)).item<double>());
 
   const torch::NoGradGuard no_grad;
   Context context;
@@ -132,6 +172,8 @@ int main(int argc, char** argv) {
       headrace::write(arguments.subspan(2));
     } else if (command == "run" && argc == 7) {
       headrace::run(arguments.subspan(2));
+    } else if (command == "gradients" && argc == 6) {
+      headrace::gradients(arguments.subspan(2));
     } else {
       return 2;
     }

@@ -1,4 +1,4 @@
-#include "headrace/model/gpt.h"
+#include "headrace/model/transformer.h"
 
 #include <cmath>
 #include <cstddef>
@@ -24,7 +24,7 @@ namespace {
 using ::testing::HasSubstr;
 using torch::Tensor;
 
-const GptConfig kTiny{.layers = 2,
+const TransformerConfig kTiny{.layers = 2,
                       .width = 32,
                       .heads = 4,
                       .context = 16,
@@ -34,7 +34,7 @@ const GptConfig kTiny{.layers = 2,
 
 // GPT-2 as its paper and published code have it, in plain libtorch operations, apart from ours.
 Tensor plain_gpt(const std::map<std::string, Tensor>& p,
-                 const GptConfig& config,
+                 const TransformerConfig& config,
                  const Tensor& ids) {
   const auto norm = [&](const Tensor& x, const std::string& name) {
     const Tensor mean = x.mean(-1, true);
@@ -121,7 +121,7 @@ TEST(Gpt, CountsRightPredictionsAmongValidTargets) {
 TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
   const auto whole = PlainLayers(kTiny, 42).by_name;
   std::set<std::string> distinct;
-  for (const LayerSpec& spec : gpt(kTiny)) {
+  for (const LayerSpec& spec : transformer(kTiny)) {
     // As a stage that owns just this layer draws them.
     const Tensors alone = initial_weights(spec.parameters, {.seed = 42});
     for (std::size_t i = 0; i < alone.size(); ++i) {
@@ -134,7 +134,7 @@ TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
   }
   // No two drawn parameters begin alike.
   std::size_t drawn = 0;
-  for (const LayerSpec& spec : gpt(kTiny))
+  for (const LayerSpec& spec : transformer(kTiny))
     for (const ParameterSpec& parameter : spec.parameters) drawn += parameter.deviation > 0 ? 1 : 0;
   EXPECT_EQ(distinct.size(), drawn);
   EXPECT_FALSE(torch::equal(whole.at("embedding.weight"),
@@ -142,9 +142,9 @@ TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
 }
 
 TEST(Gpt, CountsASharedParameterOnce) {
-  GptConfig tied = kTiny;
+  TransformerConfig tied = kTiny;
   tied.tied = true;
-  EXPECT_EQ(parameter_count(gpt_layers(kTiny)) - parameter_count(gpt_layers(tied)), 97 * 32);
+  EXPECT_EQ(parameter_count(transformer_layers(kTiny)) - parameter_count(transformer_layers(tied)), 97 * 32);
 }
 
 TEST(Gpt, DrawsDropoutFromItsKey) {
@@ -175,19 +175,19 @@ TEST(Gpt, DeferredWeightGradientsAreTheSameBits) {
 }
 
 TEST(Gpt, RefusesSizesThatDoNotFit) {
-  const auto refusal = [](const std::function<void(GptConfig&)>& change) {
-    GptConfig config = kTiny;
+  const auto refusal = [](const std::function<void(TransformerConfig&)>& change) {
+    TransformerConfig config = kTiny;
     change(config);
     try {
-      gpt(config);
+      transformer(config);
     } catch (const UsageError& error) {
       return std::string(error.what());
     }
     return std::string("nothing was refused");
   };
-  EXPECT_THAT(refusal([](GptConfig& c) { c.heads = 5; }), HasSubstr("heads"));
-  EXPECT_THAT(refusal([](GptConfig& c) { c.layers = 0; }), HasSubstr("layers"));
-  EXPECT_THAT(refusal([](GptConfig& c) { c.dropout = 1; }), HasSubstr("dropout"));
+  EXPECT_THAT(refusal([](TransformerConfig& c) { c.heads = 5; }), HasSubstr("heads"));
+  EXPECT_THAT(refusal([](TransformerConfig& c) { c.layers = 0; }), HasSubstr("layers"));
+  EXPECT_THAT(refusal([](TransformerConfig& c) { c.dropout = 1; }), HasSubstr("dropout"));
 }
 
 }  // namespace
