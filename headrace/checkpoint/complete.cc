@@ -143,6 +143,8 @@ void prepare(const fs::path& partial,
   Manifest& files = whole.files;
   files.push_back(write_durably(partial / kModelConfigFile, texts.config_json));
   files.push_back(write_durably(partial / kRunConfigFile, texts.config_toml));
+  for (const auto& [name, text] : texts.others)
+    files.push_back(write_durably(partial / name, text));
   files.push_back(write_durably(partial / kStateFile, to_json(whole.state)));
   files.push_back(
       write_durably(partial / kIndexFile, to_index_json(whole.places, bytes_of_weights(naming))));

@@ -36,6 +36,7 @@ std::uint64_t write_share(const std::filesystem::path& directory,
 struct CheckpointTexts {
   std::string config_json;  // of the model, as Hugging Face has it
   std::string config_toml;  // the resolved configuration of the run
+  std::map<std::string, std::string> others = {};  // by name, as the tokenizer's files
 };
 
 // What rank has written, as it tells ranks that do not see its folder.

@@ -50,7 +50,7 @@ struct StageContext {
   Tensors weights;  // in the order of the layer's parameters: leaves, with a gradient to add to
   // Forwards with the same number, not below 0, see the same weights.
   std::int64_t version = -1;
-  bool recompute_attention = false;             // halves.h
+  bool recompute_attention = false;             // half.h
   WeightGradients* weight_gradients = nullptr;  // null: weight gradients are computed at once
 };
 

@@ -1,7 +1,7 @@
 // Mixed precision: matrix products and attention in bf16 or fp16, everything else, the weights and
 // the sums of gradients in fp32 (Micikevicius et al., Mixed Precision Training, ICLR 2018).
 //
-// Layers of the user's own get it by torch's autocast. The operations of halves.h and operations.h
+// Layers of the user's own get it by torch's autocast. The operations of ops/ and operations.h
 // do as autocast would, but with one copy of each matrix a step instead of one a forward, and see
 // nothing of it.
 #pragma once

@@ -10,7 +10,7 @@ namespace headrace {
 // Of a stage.
 enum class Recompute : std::uint8_t {
   None,
-  Attention,  // the attention halves' branches (model/halves.h); of a model without them nothing
+  Attention,  // the attention halves' branches (model/half.h); of a model without them nothing
   All         // the whole stage
 };
 

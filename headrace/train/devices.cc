@@ -194,7 +194,7 @@ void require_device_memory(const RunDevices& devices, Transport& transport, doub
 void set_deterministic(bool deterministic, torch::Device device) {
   if (!device.is_cuda()) return;
   at::globalContext().setDeterministicAlgorithms(deterministic, /*warn_only=*/false);
-  // Where it is preferred, attention's own kernels are not offered (model/attention.cc).
+  // Where it is preferred, attention's own kernels are not offered (model/ops/attend.cc).
   at::globalContext().setSDPUseCuDNN(false);
   // It would fill each new tensor, for programs that read what they have not written.
   at::globalContext().setDeterministicFillUninitializedMemory(false);

@@ -19,6 +19,7 @@
 #include "headrace/train/evaluate.h"
 #include "headrace/train/prepare.h"
 #include "headrace/train/report.h"
+#include "headrace/train/tokenizer_files.h"
 
 namespace headrace {
 namespace {
@@ -37,8 +38,9 @@ std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
   if (run.places.checkpoints.folder.empty()) return nullptr;
   return std::make_unique<Checkpoints>(
       config.checkpoint, run.places.checkpoints, run.naming,
-      CheckpointTexts{config_json(config.model.transformer), to_toml(config)}, transport,
-      config.pipeline.start_limit, say);
+      CheckpointTexts{config_json(config.model.transformer), to_toml(config),
+                      tokenizer_files(config)},
+      transport, config.pipeline.start_limit, say);
 }
 
 // The last update has no step after it that would find out.
