@@ -28,7 +28,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/token_file.h"
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 
 namespace headrace {
 namespace {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "headrace/data/token_file.h"
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 
 namespace headrace {
 

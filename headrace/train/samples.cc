@@ -10,7 +10,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/text.h"
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 #include "headrace/train/config/refusals.h"
 
 namespace headrace {

@@ -1,6 +1,6 @@
 #include <vector>
 
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 #include "headrace/train/config/rules.h"
 #include "headrace/train/config/sections.h"
 
