@@ -201,8 +201,9 @@ std::string normal_form(std::string_view text, NormalForm form) {
   if (is_ascii(text)) return std::string(text);
   const bool compose = form == NormalForm::Nfc || form == NormalForm::Nfkc;
   const bool compatible = form == NormalForm::Nfkc || form == NormalForm::Nfkd;
-  CodePoints points =
-      decomposed(text, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0u));
+  unsigned options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
+  if (compatible) options |= UTF8PROC_COMPAT;
+  CodePoints points = decomposed(text, options);
   order_marks(points);
   if (compose) {
     const utf8proc_ssize_t count = utf8proc_normalize_utf32(
