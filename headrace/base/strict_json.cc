@@ -36,7 +36,8 @@ Json parse_json(std::string_view text, const std::string& name, std::size_t max_
       keys.pop_back();
     } else if (event == Json::parse_event_t::key) {
       const auto& key = parsed.get_ref<const std::string&>();
-      check(keys.back().insert(key).second, name, " has ", excerpt(key), " twice in one object");
+      if (!keys.back().insert(key).second)  // the text is made only if needed
+        throw Error(cat(name, " has ", excerpt(key), " twice in one object"));
     }
     return true;
   };

@@ -54,39 +54,34 @@ bool stands_alone(std::string_view text, std::size_t begin, std::size_t end) {
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer)
     : tokens_(std::move(tokens)) {
-  for (const AddedToken& token : tokens_) {
+  for (AddedToken& token : tokens_) {
     by_id_.emplace(token.id, &token);
-    if (!token.normalized) {
-      add_pattern(token, token.content, AddedKind::Raw);
-    } else {
-      add_pattern(token,
-                  normalizer == nullptr ? token.content : normalizer->normalize(token.content),
-                  AddedKind::Normalized);
-    }
+    const bool changes = token.normalized && normalizer != nullptr;
+    token.pattern = changes ? normalizer->normalize(token.content) : token.content;
+    add_pattern(token, token.normalized ? AddedKind::Normalized : AddedKind::Raw);
   }
   // Of equals the special ones first, then those that were named first.
   for (Patterns& kind : patterns_)
-    for (std::vector<Pattern>& patterns : kind)
-      std::ranges::stable_sort(patterns, [](const Pattern& a, const Pattern& b) {
-        if (a.text.size() != b.text.size()) return a.text.size() > b.text.size();
-        return a.token->special && !b.token->special;
+    for (std::vector<const AddedToken*>& patterns : kind)
+      std::ranges::stable_sort(patterns, [](const AddedToken* a, const AddedToken* b) {
+        if (a->pattern.size() != b->pattern.size()) return a->pattern.size() > b->pattern.size();
+        return a->special && !b->special;
       });
 }
 
-void AddedTokens::add_pattern(const AddedToken& token, std::string text, AddedKind kind) {
-  if (text.empty()) return;  // the normalizer leaves nothing of it: it is never found
-  auto& patterns =
-      patterns_.at(static_cast<std::size_t>(kind))[static_cast<unsigned char>(text[0])];
-  patterns.push_back({std::move(text), &token});
+void AddedTokens::add_pattern(const AddedToken& token, AddedKind kind) {
+  if (token.pattern.empty()) return;  // the normalizer leaves nothing of it: it is never found
+  patterns_.at(static_cast<std::size_t>(kind))[static_cast<unsigned char>(token.pattern[0])]
+      .push_back(&token);
 }
 
 std::optional<AddedTokens::Match> AddedTokens::next_match(std::string_view text,
                                                           std::size_t from,
                                                           const Patterns& patterns) const {
   for (; from < text.size(); ++from)
-    for (const Pattern& pattern : patterns[static_cast<unsigned char>(text[from])])
-      if (text.substr(from).starts_with(pattern.text))
-        return Match{from, from + pattern.text.size(), pattern.token};
+    for (const AddedToken* token : patterns[static_cast<unsigned char>(text[from])])
+      if (text.substr(from).starts_with(token->pattern))
+        return Match{from, from + token->pattern.size(), token};
   return std::nullopt;
 }
 

@@ -26,11 +26,12 @@ namespace headrace {
 struct AddedToken {
   std::int32_t id;
   std::string content;
-  bool special;      // left out by decoding without special tokens
-  bool normalized;   // looked for after the normalizer
-  bool single_word;  // no word character on either side
-  bool lstrip;       // takes the white space before it
-  bool rstrip;       // and after it
+  bool special;              // left out by decoding without special tokens
+  bool normalized;           // looked for after the normalizer
+  bool single_word;          // no word character on either side
+  bool lstrip;               // takes the white space before it
+  bool rstrip;               // and after it
+  std::string pattern = {};  // what it is looked for as, and decodes to: AddedTokens fills it in
 };
 
 enum class AddedKind { Raw, Normalized };
@@ -51,19 +52,15 @@ class AddedTokens {
   std::int32_t ids_end() const;  // one more than the greatest id
 
  private:
-  struct Pattern {
-    std::string text;
-    const AddedToken* token;
-  };
   struct Match {
     std::size_t begin;
     std::size_t end;
     const AddedToken* token;
   };
   // By first byte, the longest first.
-  using Patterns = std::array<std::vector<Pattern>, 256>;
+  using Patterns = std::array<std::vector<const AddedToken*>, 256>;
 
-  void add_pattern(const AddedToken& token, std::string text, AddedKind kind);
+  void add_pattern(const AddedToken& token, AddedKind kind);
   std::optional<Match> next_match(std::string_view text,
                                   std::size_t from,
                                   const Patterns& patterns) const;

@@ -87,8 +87,9 @@ std::vector<std::int32_t> Bpe::symbols(std::string_view word) const {
     }
     if (options_.byte_fallback && append_bytes(character, ids)) continue;
     if (!options_.unknown.has_value()) continue;
-    check(unknown_ >= 0, excerpt(character), " has no token, and the vocabulary lacks unk_token, ",
-          excerpt(*options_.unknown));
+    if (unknown_ < 0)
+      throw Error(cat(excerpt(character), " has no token, and the vocabulary lacks unk_token, ",
+                      excerpt(*options_.unknown)));
     if (unknown_waits && !options_.fuse_unknown) ids.push_back(unknown_);
     unknown_waits = true;
   }

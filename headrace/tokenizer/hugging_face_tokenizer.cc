@@ -80,8 +80,11 @@ std::string HuggingFaceTokenizer::decode_ids(std::span<const std::int32_t> ids,
     check(ids[i] >= 0 && ids[i] < vocabulary_, "token ", i, " to decode has id ", ids[i],
           "; ids of ", name_, " are 0 to ", vocabulary_ - 1);
     const AddedToken* added = added_.find(ids[i]);
-    if (added != nullptr && added->special && special == SpecialTokens::Without) continue;
-    tokens.push_back(added != nullptr ? added->content : parts_.model->vocabulary().token(ids[i]));
+    // One that the normalizer changed is no special token any more, to the package.
+    if (special == SpecialTokens::Without && added != nullptr && added->special &&
+        added->pattern == added->content)
+      continue;
+    tokens.push_back(added != nullptr ? added->pattern : parts_.model->vocabulary().token(ids[i]));
   }
   // Without a decoder the package puts a space between tokens.
   std::string text;

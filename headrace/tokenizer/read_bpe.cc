@@ -48,21 +48,26 @@ class Gathered {
  public:
   explicit Gathered(const Vocabulary& vocabulary) : vocabulary_(&vocabulary) {}
 
+  // `place` and `given` tell where it stands and what, for messages.
+  template <class Place, class Given>
   void add(const std::optional<Pair>& pair,
-           const std::string& place,
-           const std::string& given,
+           const Place& place,
+           const Given& given,
            FileFaults& faults) {
-    if (!faults.check(pair.has_value(), place, " must be two tokens; it is ", excerpt(given)))
+    if (!pair.has_value()) {
+      faults.check(false, place(), " must be two tokens; it is ", excerpt(given()));
       return;
-    const std::string both = cat(pair->left, pair->right);
+    }
+    both_ = pair->left;
+    both_ += pair->right;
     const std::int32_t left = vocabulary_->find(pair->left);
     const std::int32_t right = vocabulary_->find(pair->right);
-    const std::int32_t merged = vocabulary_->find(both);
-    const auto known = [&](std::int32_t id, std::string_view token) {
-      return faults.check(id >= 0, place, " names ", excerpt(token),
-                          ", which the vocabulary has not");
-    };
-    if (!known(left, pair->left) || !known(right, pair->right) || !known(merged, both)) return;
+    const std::int32_t merged = vocabulary_->find(both_);
+    if (left < 0 || right < 0 || merged < 0) {
+      const std::string_view unknown = left < 0 ? pair->left : right < 0 ? pair->right : both_;
+      faults.check(false, place(), " names ", excerpt(unknown), ", which the vocabulary has not");
+      return;
+    }
     merges.add(left, right, merged);
     if (pair->right.starts_with(kWordMark) && !pair->left.ends_with(kWordMark)) words_part = false;
     // Such a token stands for a byte, so that its text says nothing of what is beside what.
@@ -74,6 +79,7 @@ class Gathered {
 
  private:
   const Vocabulary* vocabulary_;
+  std::string both_;
 };
 
 void require_empty(JsonElement& element, const std::string& key) {
@@ -107,9 +113,9 @@ std::unique_ptr<Model> read_bpe(JsonElement& element) {
     gathered.merges.reserve(merges->size());
     for (std::size_t i = 0; i < merges->size(); ++i) {
       const Json& merge = (*merges)[i];
-      const auto pair = pair_of(merge);
-      gathered.add(pair, cat(element.place("merges"), "[", i, "]"),
-                   pair.has_value() ? "" : merge.dump(), element.faults());
+      gathered.add(
+          pair_of(merge), [&] { return cat(element.place("merges"), "[", i, "]"); },
+          [&] { return merge.dump(); }, element.faults());
     }
   }
   return std::make_unique<Bpe>(std::move(vocabulary), std::move(gathered.merges),
@@ -128,7 +134,9 @@ std::unique_ptr<Model> read_bpe_of_two_files(const Json& vocabulary_json,
     merges.remove_prefix(std::min(end + 1, merges.size()));
     if (text.ends_with('\r')) text.remove_suffix(1);
     if (text.empty() || text.starts_with("#version")) continue;
-    gathered.add(pair_of_text(text), cat("line ", line), std::string(text), merges_faults);
+    gathered.add(
+        pair_of_text(text), [&] { return cat("line ", line); }, [&] { return text; },
+        merges_faults);
   }
   return std::make_unique<Bpe>(std::move(vocabulary), std::move(gathered.merges), BpeOptions{},
                                gathered.words_part);

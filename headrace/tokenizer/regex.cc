@@ -107,8 +107,9 @@ bool RegexMatches::search() {
     found = match();
   }
   if (found == PCRE2_ERROR_NOMATCH) return false;
-  check(found >= 0, "the pattern ", excerpt(regex_->code_->pattern), " gave up at byte ", from_,
-        " of a text: ", reason(found));
+  if (found < 0)
+    throw Error(cat("the pattern ", excerpt(regex_->code_->pattern), " gave up at byte ", from_,
+                    " of a text: ", reason(found)));
   const PCRE2_SIZE* ends = pcre2_get_ovector_pointer(state_->data.get());
   begin_ = ends[0];
   end_ = ends[1];

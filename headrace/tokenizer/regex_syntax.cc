@@ -19,6 +19,9 @@ constexpr std::string_view kNoWhiteSpaceSet =
     R"(\x00-\x08\x0e-\x1f\x21-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027})"
     R"(\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
 
+// What Oniguruma's \w has besides, by its table of Latin-1.
+constexpr std::string_view kLatinNumbers = R"(\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
+
 // Properties that both know by these names; another name is taken for a script's.
 constexpr std::array<std::string_view, 45> kProperties = {
     "Any",         "Alphabetic", "Lowercase", "Uppercase", "Emoji",
@@ -89,10 +92,10 @@ class Translation {
       case 'S':
         return set(kNoWhiteSpaceSet);
       case 'w':
-        return set(kWordSet);
+        return set(cat(kWordSet, kLatinNumbers));
       case 'W':
         require(!in_class_, "\\W in a class");
-        return put(cat("[^", kWordSet, "]"), 2);
+        return put(cat("[^", kWordSet, kLatinNumbers, "]"), 2);
       case 'd':
       case 'D':
       case 'n':

@@ -34,18 +34,20 @@ Vocabulary read_vocabulary(const nlohmann::json* json,
       !faults.check(!json->empty(), place, " is empty"))
     return {};
   std::vector<const std::string*> holders(json->size(), nullptr);  // of each id
-  for (const auto& [token, id] : json->items()) {
-    if (!faults.check(id.is_number_integer(), place, ": ", excerpt(token), " has ",
-                      excerpt(id.dump()), " for an id"))
-      continue;
-    if (!faults.check(id.is_number_unsigned() && id.get<std::uint64_t>() < json->size(), place,
-                      ": ", excerpt(token), " has the id ", id.dump(), ", and ", json->size(),
-                      " tokens have the ids 0 to ", json->size() - 1))
-      continue;
-    const std::string*& holder = holders[id.get<std::size_t>()];
-    if (faults.check(holder == nullptr, place, ": ", excerpt(holder == nullptr ? "" : *holder),
-                     " and ", excerpt(token), " have the same id ", id.dump()))
+  const auto fault = [&](const std::string& token, const auto&... what) {
+    faults.check(false, place, ": ", excerpt(token), what...);
+  };
+  for (const auto& [token, id] : json->get_ref<const nlohmann::json::object_t&>()) {
+    if (!id.is_number_integer()) {
+      fault(token, " has ", excerpt(id.dump()), " for an id");
+    } else if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= json->size()) {
+      fault(token, " has the id ", id.dump(), ", and ", json->size(), " tokens have the ids 0 to ",
+            json->size() - 1);
+    } else if (const std::string*& holder = holders[id.get<std::size_t>()]; holder != nullptr) {
+      fault(token, " has the id ", id.dump(), ", as has ", excerpt(*holder));
+    } else {
       holder = &token;
+    }
   }
   std::vector<std::string> tokens(json->size());
   for (std::size_t i = 0; i < holders.size(); ++i)
