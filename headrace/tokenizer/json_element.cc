@@ -163,7 +163,8 @@ std::vector<JsonElement> JsonElement::children(const std::string& key) {
 
 void JsonElement::require_no_more() {
   for (const auto& [key, value] : object_->items())
-    check(known_.contains(key), key, cat("is not known; it is ", excerpt(value.dump())));
+    if (!known_.contains(key))
+      check(false, excerpt(key), cat("is not known; it is ", excerpt(value.dump())));
 }
 
 }  // namespace headrace

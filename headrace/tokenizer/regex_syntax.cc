@@ -13,12 +13,6 @@
 namespace headrace {
 namespace {
 
-// The white space of kWhiteSpaceSet taken out of all code points, as a class cannot hold another's
-// opposite.
-constexpr std::string_view kNoWhiteSpaceSet =
-    R"(\x00-\x08\x0e-\x1f\x21-\x{84}\x{86}-\x{9f}\x{a1}-\x{167f}\x{1681}-\x{1fff}\x{200b}-\x{2027})"
-    R"(\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
-
 // What Oniguruma's \w has besides, by its table of Latin-1.
 constexpr std::string_view kLatinNumbers = R"(\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 
@@ -90,7 +84,7 @@ class Translation {
       case 's':
         return set(kWhiteSpaceSet);
       case 'S':
-        return set(kNoWhiteSpaceSet);
+        return set(R"(\P{White_Space})");
       case 'w':
         return set(cat(kWordSet, kLatinNumbers));
       case 'W':

