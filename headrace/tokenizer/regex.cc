@@ -1,5 +1,6 @@
 #include "headrace/tokenizer/regex.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,8 +20,10 @@
 namespace headrace {
 namespace {
 
-// What a match may take before it is given up: no text of any tokenizer's pattern comes near.
-constexpr std::uint32_t kMaxSteps = 20'000'000;
+// What a match may take before it is given up, by the text's length: no pattern of any tokenizer comes
+// near, as none goes back over a text many times.
+constexpr std::size_t kLeastSteps = 10'000'000;
+constexpr std::size_t kStepsOfByte = 16;
 constexpr std::size_t kFirstStack = std::size_t{64} << 10;
 constexpr std::size_t kMaxStack = std::size_t{64} << 20;
 
@@ -87,7 +90,9 @@ RegexMatches::RegexMatches(const Regex& regex, std::string_view text)
   state_->data.reset(pcre2_match_data_create(1, nullptr));
   state_->context.reset(pcre2_match_context_create(nullptr));
   check(state_->data != nullptr && state_->context != nullptr, "PCRE2 has no memory");
-  pcre2_set_match_limit(state_->context.get(), kMaxSteps);
+  const std::size_t most = std::max(kLeastSteps, kStepsOfByte * text.size());
+  pcre2_set_match_limit(state_->context.get(),
+                        static_cast<std::uint32_t>(std::min<std::size_t>(most, UINT32_MAX)));
 }
 
 RegexMatches::~RegexMatches() = default;

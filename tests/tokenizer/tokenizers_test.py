@@ -148,10 +148,19 @@ def theirs(tokenizer, texts):
                     tokenizer.decode_batch(special, skip_special_tokens=True)))
 
 
+def with_added_tokens(tokenizer, texts):
+    """Some of the texts, with added tokens and white space put in between."""
+    draw = random.Random(SEED)
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()] or ["</s>"]
+    return ["".join(part + draw.choice((" ", "", "\n", "  ", "x", "_")) + draw.choice(added) + draw.choice((" ", "", "y"))
+                    for part in (text[:20], text[20:40], text[40:])) for text in draw.sample(texts, len(texts) // 8)]
+
+
 def compare(name, path, tokenizer, texts):
     global compared
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    texts = texts + with_added_tokens(tokenizer, [text for text in texts if len(text) < 100])
     results = ours(path, texts)
     if results is None:
         return
@@ -306,7 +315,7 @@ def elements():
         "whitespace": pre_tokenizers.Whitespace(),
         "whitespace_split": pre_tokenizers.WhitespaceSplit(),
         "digits": pre_tokenizers.Digits(individual_digits=False),
-        "bert": pre_tokenizers.BertPreTokenizer(),
+        "bert_pieces": pre_tokenizers.BertPreTokenizer(),
         "split_text": pre_tokenizers.Split(".", "merged_with_next"),
         "lookbehind": pre_tokenizers.Split(Regex(r"(?<=\s)\w|^[A-Z]|\d$|\W{2,}"), "isolated"),
         "emptiness": pre_tokenizers.Split(Regex(r"(?=[A-Z])|\p{Han}*"), "isolated"),
