@@ -26,8 +26,8 @@ namespace {
 bool is_word(char32_t c) {
   if (c < 0x80)
     return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || c == '_';
-  static const Regex kWord = Regex::of_pcre2(cat("[", kWordSet, R"(\x{200c}\x{200d}])"));
-  return RegexMatches(kWord, utf8(c)).next();
+  static const Regex word = Regex::of_pcre2(cat("[", kWordSet, R"(\x{200c}\x{200d}])"));
+  return RegexMatches(word, utf8(c)).next();
 }
 
 std::size_t space_before(std::string_view text, std::size_t end) {

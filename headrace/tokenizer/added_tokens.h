@@ -26,12 +26,12 @@ namespace headrace {
 struct AddedToken {
   std::int32_t id;
   std::string content;
-  bool special;              // left out by decoding without special tokens
-  bool normalized;           // looked for after the normalizer
-  bool single_word;          // no word character on either side
-  bool lstrip;               // takes the white space before it
-  bool rstrip;               // and after it
-  std::string pattern = {};  // what it is looked for as, and decodes to: AddedTokens fills it in
+  bool special;         // left out by decoding without special tokens
+  bool normalized;      // looked for after the normalizer
+  bool single_word;     // no word character on either side
+  bool lstrip;          // takes the white space before it
+  bool rstrip;          // and after it
+  std::string pattern;  // what it is looked for as, and decodes to: AddedTokens fills it in
 };
 
 enum class AddedKind { Raw, Normalized };

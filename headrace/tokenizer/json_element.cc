@@ -21,8 +21,8 @@ namespace {
 using Json = nlohmann::json;
 
 const Json& empty_object() {
-  static const Json kEmpty = Json::object();
-  return kEmpty;
+  static const Json empty = Json::object();
+  return empty;
 }
 
 bool is_text(const Json& json) {

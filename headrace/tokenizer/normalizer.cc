@@ -31,10 +31,10 @@ class NormalizerSequence : public Normalizer {
   std::vector<std::unique_ptr<Normalizer>> steps_;
 };
 
-template <NormalForm kForm>
+template <NormalForm Form>
 class InNormalForm : public Normalizer {
  public:
-  std::string normalize(std::string text) const override { return normal_form(text, kForm); }
+  std::string normalize(std::string text) const override { return normal_form(text, Form); }
 };
 
 class Lowercase : public Normalizer {

@@ -121,7 +121,8 @@ std::unique_ptr<Tokenizer> parse_gpt2_files(std::string_view vocabulary,
                            .normalized = false,
                            .single_word = false,
                            .lstrip = false,
-                           .rstrip = false});
+                           .rstrip = false,
+                           .pattern = ""});
   return std::make_unique<HuggingFaceTokenizer>(
       cat("GPT-2's files ", hash_text(vocabulary, merges)), std::move(parts));
 }
