@@ -11,7 +11,9 @@
 //
 // The same ids as the package's for all that Unicode 14 has; of newer characters the class may differ,
 // as the libraries on both sides have tables of their own. `truncation` and `padding` are ignored: ids
-// are those of the package after no_truncation() and no_padding().
+// are those of the package after no_truncation() and no_padding(). One known difference: Metaspace with
+// prepend_scheme "first" behind a normalizer that takes away a text's beginning (Strip, say) marks what
+// is then the beginning; the package does not.
 #pragma once
 
 #include <memory>
