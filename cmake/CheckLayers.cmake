@@ -4,7 +4,7 @@
 # model, data and checkpoint stand side by side and do not include one another.
 
 set(layers
-  "base" "schedule" "timeline" "simulate" "plan" "launch" "tensor" "transport,model,data,checkpoint" "runtime"
+  "base" "tokenizer" "schedule" "timeline" "simulate" "plan" "launch" "tensor" "transport,model,data,checkpoint" "runtime"
   "train,pipe" "cli")
 
 set(place 0)

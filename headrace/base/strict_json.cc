@@ -18,15 +18,14 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
 constexpr std::size_t kMaxDepth = 16;
 constexpr std::size_t kMaxQuoted = 120;
 
 }  // namespace
 
-Json parse_json(std::string_view text, const std::string& name) {
-  check(text.size() <= kMaxBytes, name, " is no JSON file of ours or of Hugging Face: it has ",
-        text.size(), " bytes, and ", kMaxBytes, " are the most that is read");
+Json parse_json(std::string_view text, const std::string& name, std::size_t max_bytes) {
+  check(text.size() <= max_bytes, name, " is no JSON file of ours or of Hugging Face: it has ",
+        text.size(), " bytes, and ", max_bytes, " are the most that is read");
   std::vector<std::set<std::string>> keys;  // of the objects that are open
   const auto each = [&](int, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start) {
@@ -37,7 +36,8 @@ Json parse_json(std::string_view text, const std::string& name) {
       keys.pop_back();
     } else if (event == Json::parse_event_t::key) {
       const auto& key = parsed.get_ref<const std::string&>();
-      check(keys.back().insert(key).second, name, " has ", excerpt(key), " twice in one object");
+      if (!keys.back().insert(key).second)  // the text is made only if needed
+        throw Error(cat(name, " has ", excerpt(key), " twice in one object"));
     }
     return true;
   };

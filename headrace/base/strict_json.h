@@ -6,11 +6,12 @@
 //   const auto step = fields.integer("step", 0);
 //   fields.require_no_more();
 //
-// Throws Error that names `name` (the file) and the place: more than 16 MiB, deeper than 16, a key
+// Throws Error that names `name` (the file) and the place: more than `max_bytes`, deeper than 16, a key
 // twice, text that is not UTF-8, something after the end; a field that is missing, unknown or of
 // another type.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <set>
 #include <string>
@@ -20,7 +21,9 @@
 
 namespace headrace {
 
-nlohmann::json parse_json(std::string_view text, const std::string& name);
+nlohmann::json parse_json(std::string_view text,
+                          const std::string& name,
+                          std::size_t max_bytes = std::size_t{16} << 20);
 
 // An object, field by field; each may be asked for once.
 class JsonFields {

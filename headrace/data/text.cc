@@ -28,7 +28,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/token_file.h"
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 
 namespace headrace {
 namespace {
@@ -45,7 +45,9 @@ std::string contents(const fs::path& path) {
 }
 
 // Contents rather than times decide: a text put back with an old date is another text.
-std::string cache_name(const std::vector<fs::path>& files, const Tokenizer& tokenizer) {
+std::string cache_name(const std::vector<fs::path>& files,
+                       const Tokenizer& tokenizer,
+                       std::optional<std::int32_t> end) {
   XXH3_state_t state;
   XXH3_64bits_reset(&state);
   const auto add = [&](const std::string& text) {
@@ -55,6 +57,7 @@ std::string cache_name(const std::vector<fs::path>& files, const Tokenizer& toke
   };
   add(tokenizer.name());
   add(std::to_string(tokenizer.vocabulary()));
+  if (end) add(cat("end ", *end));
   std::size_t bytes = 0;
   for (const fs::path& file : files) {
     const std::string text = contents(file);
@@ -144,9 +147,10 @@ std::vector<fs::path> expand_patterns(const std::vector<std::string>& patterns) 
 
 std::shared_ptr<TokenFile> tokens_from_text(const std::vector<std::string>& patterns,
                                             const Tokenizer& tokenizer,
-                                            const fs::path& cache_dir) {
+                                            const fs::path& cache_dir,
+                                            std::optional<std::int32_t> end) {
   const std::vector<fs::path> files = expand_patterns(patterns);
-  const fs::path cached = cache_dir / cache_name(files, tokenizer);
+  const fs::path cached = cache_dir / cache_name(files, tokenizer, end);
   if (auto file = open_cached(cached, tokenizer)) return file;
 
   std::error_code error;
@@ -157,7 +161,16 @@ std::shared_ptr<TokenFile> tokens_from_text(const std::vector<std::string>& patt
   if (auto file = open_cached(cached, tokenizer)) return file;
   if (lock.held()) remove_unfinished(cached);
   TokenWriter writer(cached, tokenizer.vocabulary());
-  for (const fs::path& file : files) writer.append(tokenizer.encode(contents(file)));
+  for (const fs::path& file : files) {
+    std::vector<std::int32_t> ids;
+    try {
+      ids = tokenizer.encode(contents(file));
+    } catch (const Error& fault) {
+      throw Error(cat(file.string(), ": ", fault.what()));
+    }
+    if (end) ids.push_back(*end);
+    writer.append(ids);
+  }
   writer.finish();
   return std::make_shared<TokenFile>(cached);
 }

@@ -8,13 +8,15 @@
 // damaged is made anew, and one that is not finished never has the name that is looked for.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "headrace/data/token_file.h"
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 
 namespace headrace {
 
@@ -22,10 +24,11 @@ namespace headrace {
 // Throws UsageError for a pattern that matches nothing or a folder.
 std::vector<std::filesystem::path> expand_patterns(const std::vector<std::string>& patterns);
 
-// The texts of all files one after the other, nothing between them. Throws Error where they are
+// The texts of all files one after the other, after each the token `end`, if there is one. Throws Error where they are
 // empty altogether.
 std::shared_ptr<TokenFile> tokens_from_text(const std::vector<std::string>& patterns,
                                             const Tokenizer& tokenizer,
-                                            const std::filesystem::path& cache_dir);
+                                            const std::filesystem::path& cache_dir,
+                                            std::optional<std::int32_t> end = {});
 
 }  // namespace headrace

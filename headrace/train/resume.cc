@@ -134,6 +134,7 @@ void require_fits(const Config& config, const FoundCheckpoint& checkpoint) {
     faults.check(is == wanted, name, " is ", wanted, ", and that of ", where, " is ", is);
   };
   same("data.tokenizer", saved.data.tokenizer, config.data.tokenizer);
+  same("data.end_token", saved.data.end_token, config.data.end_token);
   same("data.validation", saved.data.validation, config.data.validation);
   same("train.seed", saved.train.seed, config.train.seed);
   same("optimizer.kind", saved.optimizer.kind, config.optimizer.kind);

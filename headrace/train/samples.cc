@@ -10,7 +10,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/data/text.h"
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 #include "headrace/train/config/refusals.h"
 
 namespace headrace {
@@ -23,7 +23,10 @@ std::shared_ptr<const TokenFile> open_tokens(const DataConfig& config) {
     return std::make_shared<TokenFile>(config.tokens);
   }
   return naming_settings("data", [&] {
-    return tokens_from_text(config.text, *make_tokenizer(config.tokenizer), config.cache);
+    const auto tokenizer = shared_tokenizer(config.tokenizer);
+    return tokens_from_text(
+        config.text, *tokenizer, config.cache,
+        config.end_token.empty() ? std::nullopt : tokenizer->id_of(config.end_token));
   });
 }
 

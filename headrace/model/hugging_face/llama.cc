@@ -27,8 +27,8 @@ constexpr std::array<std::pair<const char*, const char*>, 11> kBlock = {
      {"mlp.up", "mlp.up_proj"},
      {"mlp.down", "mlp.down_proj"}}};
 
+constexpr const char* kModel = "model.";  // what all names but the head's begin with
 constexpr const char* kHead = "lm_head.weight";
-constexpr const char* kLayers = "model.layers.";
 
 std::string their_name(const std::string& ours) {
   if (ours == "embedding.weight") return "model.embed_tokens.weight";
@@ -39,7 +39,7 @@ std::string their_name(const std::string& ours) {
   const std::string part = rest.substr(dot + 1, last - dot - 1);
   for (const auto& [name, theirs] : kBlock)
     if (part == name)
-      return cat(kLayers, rest.substr(0, dot), ".", theirs, rest.substr(last));
+      return cat(kModel, "layers.", rest.substr(0, dot), ".", theirs, rest.substr(last));
   throw Error(cat("transformers' Llama has no parameter like ", ours));
 }
 
@@ -133,13 +133,13 @@ void require_no_window(ConfigFields& fields, const TransformerConfig& config) {
 
 Naming llama_naming(const TransformerConfig& config) {
   Naming naming;
-  naming.optional_prefix = "model.";
+  naming.optional_prefix = kModel;
   for (const LayerInfo& layer : transformer_layers(config))
     for (const ParameterSpec& parameter : layer.parameters)
       naming.stored[parameter.name] = {their_name(parameter.name), false, parameter.shape};
   // Files of old versions hold the frequencies.
   for (int block = 0; block < config.layers; ++block)
-    naming.ignored.insert(cat(kLayers, block, ".self_attn.rotary_emb.inv_freq"));
+    naming.ignored.insert(cat(kModel, "layers.", block, ".self_attn.rotary_emb.inv_freq"));
   if (config.tied) naming.copies.emplace(kHead, "embedding.weight");
   return naming;
 }

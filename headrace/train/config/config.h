@@ -29,6 +29,7 @@ struct DataConfig {
   std::vector<std::string> text;     // text files or patterns ("data/shakespeare/*.txt")
   std::string tokens;                // or a token file made before
   std::string tokenizer = "byte";    // for text
+  std::string end_token;             // after each text; empty: none
   std::string cache = "data/cache";  // where token files made from text lie
   double validation = 0.05;          // share of the tokens, from the end, kept for validation
 };

@@ -1,6 +1,6 @@
 #include <vector>
 
-#include "headrace/data/tokenizer.h"
+#include "headrace/tokenizer/tokenizer.h"
 #include "headrace/train/config/rules.h"
 #include "headrace/train/config/sections.h"
 
@@ -17,7 +17,10 @@ void add_data_keys(std::vector<Key>& table) {
       .instead_of = "tokens";
   data("tokens", &D::tokens, Text{}, "a token file made before (docs/formats.md)").instead_of =
       "text";
-  data("tokenizer", &D::tokenizer, Choice{tokenizer_names()}, "of `text`");
+  data("tokenizer", &D::tokenizer, Text{},
+       "of `text`: \"byte\", or a tokenizer.json, or a folder that holds one (docs/models.md)");
+  data("end_token", &D::end_token, Text{},
+       "token put after each file of `text`, as \"<|endoftext|>\"; by default none");
   data("cache", &D::cache, Text{}, "folder of the token files made from `text`");
   data("validation", &D::validation, Number{.high = 1},
        "share of the tokens, from the end, kept for validation");

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <set>
 #include <string>
@@ -10,9 +11,9 @@
 #include "headrace/base/error.h"
 #include "headrace/base/faults.h"
 #include "headrace/base/text.h"
-#include "headrace/data/tokenizer.h"
-#include "headrace/plan/transformer.h"
 #include "headrace/plan/source.h"
+#include "headrace/plan/transformer.h"
+#include "headrace/tokenizer/tokenizer.h"
 #include "headrace/train/config/config.h"
 #include "headrace/train/config/keys.h"
 #include "headrace/train/config/refusals.h"
@@ -127,10 +128,20 @@ void check_data(const TransformerConfig& model, const DataConfig& data, Faults& 
   faults.check(!data.text.empty() || !data.tokens.empty(),
                "no data is given; give data.text (text files) or data.tokens (a token file)");
   if (data.text.empty()) return;
-  const int ids = make_tokenizer(data.tokenizer)->vocabulary();
+  std::shared_ptr<const Tokenizer> tokenizer;
+  try {
+    tokenizer = shared_tokenizer(data.tokenizer);
+  } catch (const Error& error) {
+    faults.check(false, "data.tokenizer: ", error.what());
+    return;
+  }
+  const int ids = tokenizer->vocabulary();
   faults.check(model.vocabulary >= ids, "model.vocabulary is ", model.vocabulary, ", and the ",
                data.tokenizer, " tokenizer has ", ids, " ids; model.vocabulary must be ", ids,
                " or more");
+  faults.check(data.end_token.empty() || tokenizer->id_of(data.end_token).has_value(),
+               "data.end_token is '", data.end_token, "', and the ", data.tokenizer,
+               " tokenizer has no such token");
 }
 
 // Those that are named one by one.

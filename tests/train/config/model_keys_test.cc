@@ -50,6 +50,12 @@ TEST(ModelKeys, WhatAFamilyHasNotIsRefused) {
   EXPECT_THAT(fault_of({"model.family=lama"}), HasSubstr("did you mean \"llama\"?"));
 }
 
+TEST(DataKeys, ATokenizerThatIsNoneOrLacksTheEndIsRefused) {
+  EXPECT_THAT(fault_of({"data.tokenizer=no/such/folder"}), HasSubstr("no/such/folder"));
+  EXPECT_THAT(fault_of({"data.end_token=<|endoftext|>"}),
+              HasSubstr("data.end_token is '<|endoftext|>', and the byte tokenizer has no such"));
+}
+
 class ModelFrom : public testing::Test {
  protected:
   ModelFrom() { folder_.write("config.json", config_json(theirs_)); }

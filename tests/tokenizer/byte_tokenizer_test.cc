@@ -1,5 +1,3 @@
-#include "headrace/data/tokenizer.h"
-
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -9,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
+#include "headrace/tokenizer/tokenizer.h"
 #include "tests/data/folder.h"
 
 namespace headrace {
