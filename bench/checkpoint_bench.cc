@@ -38,12 +38,12 @@ namespace {
 namespace fs = std::filesystem;
 
 const TransformerConfig kModel{.layers = 8,
-                       .width = 384,
-                       .heads = 6,
-                       .context = 256,
-                       .vocabulary = 8192,
-                       .tied = false,
-                       .dropout = 0};
+                               .width = 384,
+                               .heads = 6,
+                               .context = 256,
+                               .vocabulary = 8192,
+                               .tied = false,
+                               .dropout = 0};
 constexpr std::int64_t kRows = 32;
 constexpr int kRounds = 5;
 

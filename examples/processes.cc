@@ -27,13 +27,14 @@ using namespace headrace;  // NOLINT(google-build-using-namespace)
 void train(Transport& transport) {
   constexpr int kMicrobatches = 4, kRows = 2, kContext = 16, kSteps = 30;
   const TransformerConfig config{.layers = 4,
-                         .width = 32,
-                         .heads = 4,
-                         .context = kContext,
-                         .vocabulary = 17,
-                         .tied = false,
-                         .dropout = 0};
-  const Plan plan = make_plan(transformer_layers(config), {.schedule = "1f1b", .ranks = transport.size()});
+                                 .width = 32,
+                                 .heads = 4,
+                                 .context = kContext,
+                                 .vocabulary = 17,
+                                 .tied = false,
+                                 .dropout = 0};
+  const Plan plan =
+      make_plan(transformer_layers(config), {.schedule = "1f1b", .ranks = transport.size()});
   Pipeline pipeline(transformer(config), plan, transport, {.seed = 1});
   Optimizer optimizer(OptimizerConfig(), pipeline.to_update().values);
   const torch::Tensor sequence = torch::arange(kContext + 1).remainder(17);

@@ -34,8 +34,8 @@ std::uint64_t write_share(const std::filesystem::path& directory,
                           int ranks);
 
 struct CheckpointTexts {
-  std::string config_json;  // of the model, as Hugging Face has it
-  std::string config_toml;  // the resolved configuration of the run
+  std::string config_json;                         // of the model, as Hugging Face has it
+  std::string config_toml;                         // the resolved configuration of the run
   std::map<std::string, std::string> others = {};  // by name, as the tokenizer's files
 };
 

@@ -110,9 +110,8 @@ OpList::OpList(const std::vector<Operation>& operations) {
   for (const Operation& operation : operations) {
     const bool is_linear = std::holds_alternative<LinearOp>(operation);
     if (is_linear) last_linear_ = entries_.size();
-    entries_.push_back(
-        {std::visit([](const auto& kind) { return make_op(kind); }, operation), parameters,
-         is_linear});
+    entries_.push_back({std::visit([](const auto& kind) { return make_op(kind); }, operation),
+                        parameters, is_linear});
     parameters += parameters_of(operation, "").size();
   }
 }

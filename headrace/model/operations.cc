@@ -118,9 +118,8 @@ Tensor embed(const Tensor& ids,
              const Tensor& table,
              const Tensor& positions,
              WeightGradients* weight_gradients) {
-  return EmbedFunction::apply(ids, table,
-                              positions.defined() ? std::optional(positions) : std::nullopt,
-                              weight_gradients);
+  return EmbedFunction::apply(
+      ids, table, positions.defined() ? std::optional(positions) : std::nullopt, weight_gradients);
 }
 
 Tensors linear_cross_entropy(const Tensor& x,

@@ -23,11 +23,15 @@ class Operations {
  public:
   Operations(const LayerInfo& info)
       : name_(info.name), list_(std::make_shared<OpList>(info.operations)) {
-    for (const Operation& operation : info.operations) parameters_ += parameters_of(operation, "").size();
+    for (const Operation& operation : info.operations)
+      parameters_ += parameters_of(operation, "").size();
     casts_.resize(parameters_);
   }
 
-  Tensor run(const Tensor& x, const Context& context, const StageContext& stage, HalfOptions options) {
+  Tensor run(const Tensor& x,
+             const Context& context,
+             const StageContext& stage,
+             HalfOptions options) {
     options.training = context.training;
     options.key = keyed(context.key, name_);
     options.sink = stage.weight_gradients;

@@ -130,10 +130,7 @@ void Pipe::Inside::read_timeline() {
   }
 }
 
-void Pipe::Inside::run(const Schedule& schedule,
-                       RunOptions how,
-                       Ends& ends,
-                       const Tensors& given) {
+void Pipe::Inside::run(const Schedule& schedule, RunOptions how, Ends& ends, const Tensors& given) {
   std::mutex mutex;
   how.precision = options.precision;
   how.step = runs;

@@ -58,7 +58,8 @@ std::vector<ParameterSpec> parameters_of(const Operation& operation, const std::
   return std::visit(
       Each{[&](const NormOp& norm) {
              List all = {{layer + "." + norm.name + ".weight", {norm.width}, 1, 0}};
-             if (!norm.is_rms) all.push_back({layer + "." + norm.name + ".bias", {norm.width}, 0, 0});
+             if (!norm.is_rms)
+               all.push_back({layer + "." + norm.name + ".bias", {norm.width}, 0, 0});
              return all;
            },
            [&](const LinearOp& linear) {
@@ -85,9 +86,8 @@ OperationCost cost_of(const Operation& operation, double tokens) {
                                   .floats = numbers + tokens * (norm.is_rms ? 1 : 2)};
            },
            [&](const LinearOp& linear) {
-             return OperationCost{
-                 .flops = 2 * tokens * number(linear.in) * number(linear.out()),
-                 .products = tokens * number(linear.in)};
+             return OperationCost{.flops = 2 * tokens * number(linear.in) * number(linear.out()),
+                                  .products = tokens * number(linear.in)};
            },
            [&](const HeadNormOp& norm) {
              const double numbers = tokens * number(norm.heads * norm.head_width);
@@ -103,7 +103,8 @@ OperationCost cost_of(const Operation& operation, double tokens) {
            [&](const AttentionOp& attention) {
              // The causal mask leaves half of the two score products. Shared keys and values are there a time for each
              // head that reads them while it runs.
-             const double in = tokens * number(attention.in()), out = tokens * number(attention.out());
+             const double in = tokens * number(attention.in()),
+                          out = tokens * number(attention.out());
              const double repeated = attention.kv_heads == attention.heads ? 0 : 2 * out;
              return OperationCost{.flops = 2 * tokens * out,
                                   .moved = 2 * (in + out) + repeated,
@@ -113,7 +114,8 @@ OperationCost cost_of(const Operation& operation, double tokens) {
            },
            [&](const ActivationOp& activation) {
              const double numbers = tokens * number(activation.width);
-             return OperationCost{.moved = 2 * numbers, .products = numbers, .working = 2 * numbers};
+             return OperationCost{
+                 .moved = 2 * numbers, .products = numbers, .working = 2 * numbers};
            },
            [&](const GatedOp& gated) {
              const double numbers = tokens * number(gated.width);

@@ -94,14 +94,8 @@ struct DropoutOp {
   std::int64_t width = 0;
 };
 
-using Operation = std::variant<NormOp,
-                               LinearOp,
-                               HeadNormOp,
-                               RotaryOp,
-                               AttentionOp,
-                               ActivationOp,
-                               GatedOp,
-                               DropoutOp>;
+using Operation = std::
+    variant<NormOp, LinearOp, HeadNormOp, RotaryOp, AttentionOp, ActivationOp, GatedOp, DropoutOp>;
 
 // In the order in which the operation reads them; their names begin with the layer's.
 std::vector<ParameterSpec> parameters_of(const Operation& operation, const std::string& layer);

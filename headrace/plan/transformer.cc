@@ -49,8 +49,7 @@ constexpr std::array<std::pair<const char*, Activation>, 4> kActivations = {
 Activation activation_of(const std::string& name) {
   for (const auto& [word, kind] : kActivations)
     if (name == word) return kind;
-  throw UsageError(
-      cat("activation is \"", name, "\"; known: gelu_tanh, gelu, relu and silu"));
+  throw UsageError(cat("activation is \"", name, "\"; known: gelu_tanh, gelu, relu and silu"));
 }
 
 RotaryOp rotary_of(const TransformerConfig& config) {
@@ -215,7 +214,8 @@ void add_foreign_settings(const TransformerConfig& config, std::vector<std::stri
       faults.push_back(cat(name, " is for ", families, "; ", traits.name, " has none to set"));
   };
   const char* const llamas = "llama, mistral, qwen2 and qwen3";
-  only(config.kv_heads != 0 && config.kv_heads != config.heads, traits.is_llama, "kv_heads", llamas);
+  only(config.kv_heads != 0 && config.kv_heads != config.heads, traits.is_llama, "kv_heads",
+       llamas);
   only(config.rope_theta != 0, traits.is_llama, "rope_theta", llamas);
   only(!config.rope_scaling.empty(), traits.is_llama, "rope_scaling", llamas);
   only(config.attention_bias, traits.bias_is_open, "attention_bias", "llama and qwen3");
@@ -230,8 +230,8 @@ void add_foreign_settings(const TransformerConfig& config, std::vector<std::stri
     return;
   }
   if (config.rope_scaling != "linear" && config.rope_scaling != "llama3")
-    faults.push_back(cat("rope_scaling is \"", config.rope_scaling,
-                         "\"; known: linear and llama3"));
+    faults.push_back(
+        cat("rope_scaling is \"", config.rope_scaling, "\"; known: linear and llama3"));
   if (config.rope_factor < 1) faults.emplace_back("rope_factor must be 1 or more");
   if (config.rope_scaling == "llama3" &&
       !(config.rope_original >= 1 && config.rope_low > 0 && config.rope_high > config.rope_low))
@@ -256,13 +256,12 @@ void add_faults_of_sizes(const TransformerConfig& config, std::vector<std::strin
                          ": each head takes width / heads; the nearest width that fits is ",
                          (config.width / config.heads + 1) * config.heads));
   if (config.kv_heads != 0 && config.heads % config.kv_heads != 0)
-    faults.push_back(cat("heads ", config.heads, " is not a multiple of kv_heads ",
-                         config.kv_heads, ": each is shared by heads / kv_heads"));
-  const int head_width =
-      config.head_width != 0 ? config.head_width : config.width / config.heads;
+    faults.push_back(cat("heads ", config.heads, " is not a multiple of kv_heads ", config.kv_heads,
+                         ": each is shared by heads / kv_heads"));
+  const int head_width = config.head_width != 0 ? config.head_width : config.width / config.heads;
   if (traits_of(config.family).is_llama && head_width % 2 != 0)
-    faults.push_back(cat("head_width is ", head_width,
-                         ", and rotary positions turn its numbers in pairs"));
+    faults.push_back(
+        cat("head_width is ", head_width, ", and rotary positions turn its numbers in pairs"));
 }
 
 }  // namespace

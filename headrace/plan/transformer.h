@@ -33,9 +33,10 @@ struct TransformerConfig {
 
   int kv_heads = 0;    // of keys and values, each shared by heads / kv_heads; 0: heads
   int head_width = 0;  // 0: width / heads
-  std::int64_t inner = 0;  // of the MLP; 0: 4 · width, of a gated one 8/3 of it, to the next multiple of 32
+  std::int64_t inner =
+      0;  // of the MLP; 0: 4 · width, of a gated one 8/3 of it, to the next multiple of 32
   double norm_epsilon = 0;
-  std::string activation;  // "gelu_tanh", "gelu", "relu" or "silu"
+  std::string activation;                         // "gelu_tanh", "gelu", "relu" or "silu"
   bool attention_bias = false, mlp_bias = false;  // where the family has none but may
   double rope_theta = 0;
   std::string rope_scaling;  // "linear" or "llama3"; the next are its numbers (operations.h)

@@ -46,8 +46,7 @@ DeviceChoice choose_device(const PipelineConfig& pipeline,
                            const PlaceOnHost& place,
                            const CudaDevices& found) {
   if (pipeline.device == "cpu") return {torch::kCPU, "pipeline.device says so", ""};
-  if (found.count == 0)
-    return {torch::kCPU, cat("no CUDA device: ", found.why_none), kTakeTheCpu};
+  if (found.count == 0) return {torch::kCPU, cat("no CUDA device: ", found.why_none), kTakeTheCpu};
   const int each = pipeline.ranks_per_device;
   if (found.count >= shares(place.size, each))
     return {torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(place.rank / each)), "", ""};
@@ -63,8 +62,7 @@ DeviceChoice choose_device(const PipelineConfig& pipeline,
 namespace {
 
 [[noreturn]] void refuse(const std::string& why, const std::string& remedy) {
-  throw UsageError(
-      cat("pipeline.device is \"cuda\", which cannot be had: ", why, "; ", remedy));
+  throw UsageError(cat("pipeline.device is \"cuda\", which cannot be had: ", why, "; ", remedy));
 }
 
 // "rank 3", "ranks 0, 1 and 4".
@@ -167,8 +165,8 @@ std::string devices_text(const PipelineConfig& pipeline, const RunDevices& devic
   for (const RankDevice& rank : devices) straight = straight && rank.straight;
   return cat(counted(devices), devices.size() == 1 ? ""
                                : straight          ? "; tensors go straight between them"
-                                                   : "; tensors of ranks that share one, or that NCCL "
-                                                     "cannot join, go through the host");
+                                          : "; tensors of ranks that share one, or that NCCL "
+                                            "cannot join, go through the host");
 }
 
 int count_devices(const RunDevices& devices) {
@@ -186,8 +184,9 @@ void require_device_memory(const RunDevices& devices, Transport& transport, doub
         [&](double sum, int rank) { return sum + all[static_cast<std::size_t>(rank)][0]; });
     check_usage(has == 0 || taken <= has, "the tensors of ", ranks_text(ranks),
                 host_text(transport, ranks.front()), " will take about ", bytes_text(taken),
-                ", and ", ranks.size() > 1 ? "the device that they share, " : "", devices[first].name,
-                ranks.size() > 1 ? ", has " : " has ", bytes_text(has), "; ", memory_advice());
+                ", and ", ranks.size() > 1 ? "the device that they share, " : "",
+                devices[first].name, ranks.size() > 1 ? ", has " : " has ", bytes_text(has), "; ",
+                memory_advice());
   }
 }
 

@@ -36,11 +36,10 @@ std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
                                             Transport& transport,
                                             const Checkpoints::Say& say) {
   if (run.places.checkpoints.folder.empty()) return nullptr;
-  return std::make_unique<Checkpoints>(
-      config.checkpoint, run.places.checkpoints, run.naming,
-      CheckpointTexts{config_json(config.model.transformer), to_toml(config),
-                      tokenizer_files(config)},
-      transport, config.pipeline.start_limit, say);
+  return std::make_unique<Checkpoints>(config.checkpoint, run.places.checkpoints, run.naming,
+                                       CheckpointTexts{config_json(config.model.transformer),
+                                                       to_toml(config), tokenizer_files(config)},
+                                       transport, config.pipeline.start_limit, say);
 }
 
 // The last update has no step after it that would find out.

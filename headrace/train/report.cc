@@ -1,6 +1,5 @@
 #include "headrace/train/report.h"
 
-
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/tensor/devices.h"
@@ -87,8 +86,7 @@ std::string Report::utilisation(const Prepared& run) const {
   if (seconds_ <= 0) return "";
   const double tokens = static_cast<double>(tokens_) / seconds_;
   const double flops =
-      tokens *
-      flops_per_token(run.trainer->pipeline().plan(), config_.model.transformer.context) /
+      tokens * flops_per_token(run.trainer->pipeline().plan(), config_.model.transformer.context) /
       devices;
   return utilisation_text(tokens, flops, transport_.device(), type, product);
 }

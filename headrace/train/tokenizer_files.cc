@@ -10,10 +10,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array kFiles = {"tokenizer.json",   "tokenizer_config.json", "special_tokens_map.json",
-                               "added_tokens.json", "chat_template.jinja",   "vocab.json",
-                               "merges.txt",        "encoder.json",          "vocab.bpe",
-                               "vocab.txt",         "generation_config.json"};
+constexpr std::array kFiles = {
+    "tokenizer.json",    "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja",   "vocab.json",
+    "merges.txt",        "encoder.json",          "vocab.bpe",
+    "vocab.txt",         "generation_config.json"};
 
 }  // namespace
 

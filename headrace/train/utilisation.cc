@@ -120,8 +120,8 @@ std::string utilisation_text(double tokens_per_second,
                          flops_text(flops), " of the model's matrix products a ",
                          device.is_cpu() ? "rank" : "device");
   if (const auto peak = stated_peak(device_name(device), type))
-    return text + cat(", ", fixed_text(100 * flops / peak->flops, 1), "% of ", flops_text(peak->flops),
-                      " (MFU; ", peak->source, ")");
+    return text + cat(", ", fixed_text(100 * flops / peak->flops, 1), "% of ",
+                      flops_text(peak->flops), " (MFU; ", peak->source, ")");
   if (product == 0) return text;
   return text + cat(", ", fixed_text(100 * flops / product, 1), "% of what one does here, ",
                     flops_text(product));

@@ -27,8 +27,8 @@
 #include "headrace/base/file.h"
 #include "headrace/checkpoint/read.h"
 #include "headrace/checkpoint/write.h"
-#include "headrace/model/transformer.h"
 #include "headrace/model/hugging_face/hugging_face.h"
+#include "headrace/model/transformer.h"
 #include "headrace/tensor/exception_text.h"
 
 namespace headrace {
@@ -62,8 +62,7 @@ void write(const Arguments& arguments) {
     }
     write_share(directory, share, naming, rank, ranks);
   }
-  std::cout << complete_checkpoint(directory, 12, ranks, naming,
-                                   {config_json(config), "# none\n"})
+  std::cout << complete_checkpoint(directory, 12, ranks, naming, {config_json(config), "# none\n"})
                    .string()
             << "\n";
 }

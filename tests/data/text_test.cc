@@ -52,8 +52,8 @@ TEST_F(Text, JoinsFilesInNameOrder) {
   const auto listed = tokens_from_text({(folder_ / "c.txt").string(), (folder_ / "*.txt").string()},
                                        *tokenizer_, folder_ / "cache");
   EXPECT_EQ(text_of(*listed), "threeone two ");
-  const auto ended = tokens_from_text({(folder_ / "*.txt").string()}, *tokenizer_, folder_ / "cache",
-                                      tokenizer_->id_of("|"));
+  const auto ended = tokens_from_text({(folder_ / "*.txt").string()}, *tokenizer_,
+                                      folder_ / "cache", tokenizer_->id_of("|"));
   EXPECT_EQ(text_of(*ended), "one |two |three|");
 }
 

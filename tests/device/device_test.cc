@@ -56,17 +56,17 @@ struct Outcome {
 Outcome run(const Case& c, torch::Device device) {
   torch::set_num_threads(1);
   const TransformerConfig model{.layers = 2,
-                        .width = 16,
-                        .heads = c.heads,
-                        .context = kContext,
-                        .vocabulary = kVocabulary,
-                        .tied = c.tied,
-                        .dropout = c.dropout};
-  const Plan plan =
-      make_plan(transformer_layers(model), {.schedule = c.schedule,
-                                    .ranks = c.ranks,
-                                    .replicas = c.replicas,
-                                    .recompute = c.recompute ? Recompute::All : Recompute::None});
+                                .width = 16,
+                                .heads = c.heads,
+                                .context = kContext,
+                                .vocabulary = kVocabulary,
+                                .tied = c.tied,
+                                .dropout = c.dropout};
+  const Plan plan = make_plan(transformer_layers(model),
+                              {.schedule = c.schedule,
+                               .ranks = c.ranks,
+                               .replicas = c.replicas,
+                               .recompute = c.recompute ? Recompute::All : Recompute::None});
   TrainConfig train;
   train.batch = train.microbatches = kRows;
   train.microbatch = 1;

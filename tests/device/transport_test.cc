@@ -1,9 +1,9 @@
 // How the transport ends where tensors lie on devices.
 #include <chrono>
+#include <csignal>
 #include <limits>
 #include <string>
 
-#include <csignal>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -32,27 +32,29 @@ torch::Tensor on(const Transport& transport) {
 // The sender's thread would wait in NCCL for ever.
 TEST(DeviceTransport, APeerThatNeverTakesAnythingStraightDoesNotHoldARank) {
   const Error error = failure_of([] {
-    run_c10d(2, false,
-             [](Transport& transport) {
-               if (transport.rank() == 1) throw Error("rank 1 has failed");
-               transport.send(1, label(0), {on(transport)});
-               transport.flush();
-             },
-             of_rank, direct_in_place_of_nccl());
+    run_c10d(
+        2, false,
+        [](Transport& transport) {
+          if (transport.rank() == 1) throw Error("rank 1 has failed");
+          transport.send(1, label(0), {on(transport)});
+          transport.flush();
+        },
+        of_rank, direct_in_place_of_nccl());
   });
   EXPECT_THAT(error.what(), HasSubstr("rank 1 has failed"));
 }
 
 TEST(DeviceTransport, OfAPeerThatEndsWithoutTakingItIsSaidSo) {
   const Error error = failure_of([] {
-    run_c10d(2, false,
-             [](Transport& transport) {
-               transport.set_limit(5);
-               if (transport.rank() == 1) return;
-               transport.send(1, label(0), {on(transport)});
-               transport.flush();
-             },
-             of_rank, direct_in_place_of_nccl());
+    run_c10d(
+        2, false,
+        [](Transport& transport) {
+          transport.set_limit(5);
+          if (transport.rank() == 1) return;
+          transport.send(1, label(0), {on(transport)});
+          transport.flush();
+        },
+        of_rank, direct_in_place_of_nccl());
   });
   EXPECT_THAT(error.what(), HasSubstr("rank 1"));
 }
@@ -65,18 +67,19 @@ class OutOfMemory : public testing::TestWithParam<bool> {
 // It happens in a thread of the receiver's, and is not the sender's fault.
 TEST_P(OutOfMemory, OfWhatArrivesIsTheReceiversOwnFailure) {
   const auto error = failure_of<MemoryError>([&] {
-    run_c10d(2, GetParam(),
-             [](Transport& transport) {
-               if (transport.rank() == 0) {
-                 const torch::Tensor sent = on(transport);
-                 limit_tensors(16);
-                 transport.send(1, label(0), {sent});
-                 transport.receive(1, label(1))->wait();
-               } else {
-                 transport.receive(0, label(0))->wait();
-               }
-             },
-             of_rank);
+    run_c10d(
+        2, GetParam(),
+        [](Transport& transport) {
+          if (transport.rank() == 0) {
+            const torch::Tensor sent = on(transport);
+            limit_tensors(16);
+            transport.send(1, label(0), {sent});
+            transport.receive(1, label(1))->wait();
+          } else {
+            transport.receive(0, label(0))->wait();
+          }
+        },
+        of_rank);
   });
   EXPECT_THAT(error.what(), AllOf(HasSubstr("has no memory left for a tensor of 256 bytes"),
                                   Not(HasSubstr("gone"))));

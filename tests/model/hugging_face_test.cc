@@ -123,7 +123,8 @@ TEST(LlamaNaming, NamesEveryParameterOnce) {
     EXPECT_EQ(theirs.size(), ours.size());
     EXPECT_EQ(naming.stored.at("blocks.1.attention.q.weight").name,
               "model.layers.1.self_attn.q_proj.weight");
-    EXPECT_EQ(theirs.contains("model.layers.0.self_attn.k_proj.bias"), config.family == Family::Qwen2);
+    EXPECT_EQ(theirs.contains("model.layers.0.self_attn.k_proj.bias"),
+              config.family == Family::Qwen2);
     EXPECT_EQ(theirs.contains("model.layers.0.self_attn.q_norm.weight"),
               config.family == Family::Qwen3);
   }
@@ -135,7 +136,8 @@ TEST(LlamaConfig, IsReadAsItWasWritten) {
       TransformerConfig config = kLlama;
       config.family = *family_of(family);
       config.rope_scaling = scaling;
-      if (config.rope_scaling != "llama3") config.rope_low = config.rope_high = config.rope_original = 0;
+      if (config.rope_scaling != "llama3")
+        config.rope_low = config.rope_high = config.rope_original = 0;
       if (config.rope_scaling.empty()) config.rope_factor = 0;
       config.attention_bias = config.family == Family::Qwen3;
       EXPECT_EQ(parse_config_json(config_json(config), "config.json"), filled(config)) << family;
@@ -167,8 +169,9 @@ TEST(LlamaConfig, WhatIsNotDoneHereIsRefusedByName) {
               HasSubstr("rope_scaling.beta is \"2\", which is not known"));
   EXPECT_THAT(error(Family::Llama, "\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"),
               HasSubstr("heads 4 is not a multiple of kv_heads 3"));
-  EXPECT_THAT(error(Family::Qwen3, "\"hidden_act\"", "\"partial_rotary_factor\": 0.5, \"hidden_act\""),
-              HasSubstr("partial_rotary_factor is \"0.5\"; here is all of a head turned"));
+  EXPECT_THAT(
+      error(Family::Qwen3, "\"hidden_act\"", "\"partial_rotary_factor\": 0.5, \"hidden_act\""),
+      HasSubstr("partial_rotary_factor is \"0.5\"; here is all of a head turned"));
   EXPECT_THAT(error(Family::Llama, "\"hidden_act\"", "\"num_experts\": 8, \"hidden_act\""),
               HasSubstr("\"num_experts\", which is not known"));
 }

@@ -55,8 +55,8 @@ Tensor attention(const Tensor& x, std::int64_t heads, std::int64_t shared, std::
   const Tensor k = part(heads, shared).repeat_interleave(heads / shared, 1),
                v = part(heads + shared, shared).repeat_interleave(heads / shared, 1);
   const Tensor hidden = torch::ones({kTokens, kTokens}, torch::kBool).triu(1);
-  const Tensor scores = torch::matmul(part(0, heads), k.transpose(2, 3)) /
-                        std::sqrt(static_cast<double>(width));
+  const Tensor scores =
+      torch::matmul(part(0, heads), k.transpose(2, 3)) / std::sqrt(static_cast<double>(width));
   return torch::matmul(scores.masked_fill(hidden, -INFINITY).softmax(-1), v)
       .transpose(1, 2)
       .reshape({kSequences * kTokens, heads * width});
@@ -110,9 +110,10 @@ std::vector<Case> cases() {
     const std::string name = std::to_string(static_cast<int>(kind));
     all.push_back({"activation_" + name, ActivationOp{kind, 8}, 8,
                    [of = of](const Tensor& x, const Weights&) { return of(x); }});
-    all.push_back({"gated_" + name, GatedOp{kind, 4}, 8, [of = of](const Tensor& x, const Weights&) {
-                     return of(x.slice(1, 0, 4)) * x.slice(1, 4);
-                   }});
+    all.push_back(
+        {"gated_" + name, GatedOp{kind, 4}, 8, [of = of](const Tensor& x, const Weights&) {
+           return of(x.slice(1, 0, 4)) * x.slice(1, 4);
+         }});
   }
   return all;
 }
@@ -130,7 +131,8 @@ class Ops : public testing::TestWithParam<Case> {
   }
   // Result, gradient of the rows.
   std::pair<Tensor, Tensor> run(const Weights& weights, WeightGradients* sink) const {
-    const auto op = std::visit([](const auto& kind) { return make_op(kind); }, GetParam().operation);
+    const auto op =
+        std::visit([](const auto& kind) { return make_op(kind); }, GetParam().operation);
     const torch::NoGradGuard no_grad;
     const Direct direct;
     const OpWeights given = {weights.data(), weights.data()};
@@ -167,7 +169,8 @@ TEST_P(Ops, ForwardAndBackwardArePlainAutogradsOnes) {
 TEST_P(Ops, WeightGradientsThatArePutOffAreTheSameBits) {
   const Weights at_once = weights();
   Weights later;
-  for (const Tensor& weight : at_once) later.push_back(weight.detach().clone().requires_grad_(true));
+  for (const Tensor& weight : at_once)
+    later.push_back(weight.detach().clone().requires_grad_(true));
   WeightGradients sink;
   sink.defer(true);
   const Tensor dx = run(at_once, nullptr).second;

@@ -19,12 +19,12 @@ using torch::Tensor;
 
 constexpr std::int64_t kVocabulary = 97;
 const TransformerConfig kModel{.layers = 2,
-                       .width = 32,
-                       .heads = 4,
-                       .context = 16,
-                       .vocabulary = kVocabulary,
-                       .tied = false,
-                       .dropout = 0.1};
+                               .width = 32,
+                               .heads = 4,
+                               .context = 16,
+                               .vocabulary = kVocabulary,
+                               .tied = false,
+                               .dropout = 0.1};
 
 struct Result {
   double loss = 0;

@@ -25,12 +25,12 @@ using ::testing::HasSubstr;
 using torch::Tensor;
 
 const TransformerConfig kTiny{.layers = 2,
-                      .width = 32,
-                      .heads = 4,
-                      .context = 16,
-                      .vocabulary = 97,
-                      .tied = false,
-                      .dropout = 0};
+                              .width = 32,
+                              .heads = 4,
+                              .context = 16,
+                              .vocabulary = 97,
+                              .tied = false,
+                              .dropout = 0};
 
 // GPT-2 as its paper and published code have it, in plain libtorch operations, apart from ours.
 Tensor plain_gpt(const std::map<std::string, Tensor>& p,
@@ -144,7 +144,8 @@ TEST(Gpt, InitialValuesDependOnSeedAndNameAlone) {
 TEST(Gpt, CountsASharedParameterOnce) {
   TransformerConfig tied = kTiny;
   tied.tied = true;
-  EXPECT_EQ(parameter_count(transformer_layers(kTiny)) - parameter_count(transformer_layers(tied)), 97 * 32);
+  EXPECT_EQ(parameter_count(transformer_layers(kTiny)) - parameter_count(transformer_layers(tied)),
+            97 * 32);
 }
 
 TEST(Gpt, DrawsDropoutFromItsKey) {

@@ -10,9 +10,9 @@
 #include <gtest/gtest.h>
 
 #include "headrace/base/error.h"
-#include "headrace/plan/transformer.h"
 #include "headrace/plan/memory.h"
 #include "headrace/plan/stage_costs.h"
+#include "headrace/plan/transformer.h"
 #include "headrace/schedule/check/validate.h"
 #include "headrace/schedule/generators/replicate.h"
 #include "headrace/schedule/lower.h"

@@ -33,12 +33,12 @@ constexpr std::int64_t kRows = 2, kContext = 8, kVocabulary = 31;
 constexpr double kRate = 0.02;
 
 const TransformerConfig kModel = {.layers = 4,
-                          .width = 16,
-                          .heads = 2,
-                          .context = kContext,
-                          .vocabulary = kVocabulary,
-                          .tied = false,
-                          .dropout = 0.1};
+                                  .width = 16,
+                                  .heads = 2,
+                                  .context = kContext,
+                                  .vocabulary = kVocabulary,
+                                  .tied = false,
+                                  .dropout = 0.1};
 
 Tensor tokens(std::int64_t step, int microbatch, const char* what) {
   auto generator = at::detail::createCPUGenerator(keyed(kSeed, what, step, microbatch));
@@ -159,10 +159,10 @@ TEST_P(Asynchronous, FollowsTheUpdateLaw) {
   torch::set_num_threads(1);
   const auto& [schedule, ranks, rounds, recompute] = GetParam();
   const int microbatches = rounds * ranks;
-  const Plan plan =
-      make_plan(transformer_layers(kModel), {.schedule = schedule,
-                                     .ranks = ranks,
-                                     .recompute = recompute ? Recompute::All : Recompute::None});
+  const Plan plan = make_plan(transformer_layers(kModel),
+                              {.schedule = schedule,
+                               .ranks = ranks,
+                               .recompute = recompute ? Recompute::All : Recompute::None});
   const Outcome expected = reference(schedule, plan, microbatches);
   const Outcome actual = pipelined(plan, microbatches);
   EXPECT_EQ(actual.losses, expected.losses);

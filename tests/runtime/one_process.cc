@@ -77,14 +77,14 @@ void expect_same_bits(const std::map<std::string, Tensor>& actual,
 
 std::vector<LayerSpec> model_of(const Case& c) {
   return transformer({.layers = c.layers,
-              .width = 32,
-              .heads = 4,
-              .context = kContext,
-              .vocabulary = kVocabulary,
-              .tied = c.tied,
-              .dropout = c.dropout,
-              .family = c.family,
-              .kv_heads = c.family == Family::Gpt ? 0 : 2});
+                      .width = 32,
+                      .heads = 4,
+                      .context = kContext,
+                      .vocabulary = kVocabulary,
+                      .tied = c.tied,
+                      .dropout = c.dropout,
+                      .family = c.family,
+                      .kv_heads = c.family == Family::Gpt ? 0 : 2});
 }
 
 Outcome one_process(const Case& c, std::vector<int> replicas) {

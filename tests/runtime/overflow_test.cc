@@ -29,7 +29,8 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
                                             double start_scale,
                                             int bad_stage,
                                             Bad bad) {
-  const TransformerConfig model{.layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64};
+  const TransformerConfig model{
+      .layers = 4, .width = 32, .heads = 4, .context = 8, .vocabulary = 64};
   const Plan plan = make_plan(transformer_layers(model), {.schedule = schedule, .ranks = kRanks});
   TrainConfig config;
   config.precision = "fp16";
@@ -37,7 +38,8 @@ std::map<std::string, Tensor> weights_after(const std::string& schedule,
   std::map<std::string, Tensor> weights;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Pipeline pipeline(transformer(model), plan, transport, {.seed = 1, .precision = torch::kFloat16});
+    Pipeline pipeline(transformer(model), plan, transport,
+                      {.seed = 1, .precision = torch::kFloat16});
     const Weights& own = pipeline.weights();
     Optimizer optimizer(OptimizerConfig(), pipeline.to_update().values);
     LossScale scale(config);

@@ -40,7 +40,9 @@ TransformerConfig tiny(int vocabulary = 97) {
           .dropout = 0};
 }
 
-Plan plan(int ranks, const std::string& schedule = "1f1b", const TransformerConfig& config = tiny()) {
+Plan plan(int ranks,
+          const std::string& schedule = "1f1b",
+          const TransformerConfig& config = tiny()) {
   return make_plan(transformer_layers(config), {.schedule = schedule, .ranks = ranks});
 }
 
@@ -52,7 +54,9 @@ StepInput input_of(std::int64_t step, int microbatches, const TransformerConfig&
   return {.step = step, .microbatches = microbatches, .inputs = tokens, .targets = tokens};
 }
 
-StepResult train(Pipeline& pipeline, const StepInput& input, const TransformerConfig& config = tiny()) {
+StepResult train(Pipeline& pipeline,
+                 const StepInput& input,
+                 const TransformerConfig& config = tiny()) {
   return pipeline.train(input, {.normaliser = 1.0 / (2.0 * config.context * input.microbatches)});
 }
 

@@ -187,25 +187,25 @@ TEST_P(EveryFamily, ToTheBit) {
     const Outcome expected = one_process(c);
     for (const Recompute recompute : {Recompute::None, Recompute::Attention, Recompute::All}) {
       SCOPED_TRACE(testing::Message() << "recompute " << static_cast<int>(recompute));
-      expect_same(
-          pipelined(c, {.schedule = schedule, .ranks = 2, .recompute = recompute}, false), expected);
+      expect_same(pipelined(c, {.schedule = schedule, .ranks = 2, .recompute = recompute}, false),
+                  expected);
     }
     expect_same(pipelined(c, {.schedule = schedule, .ranks = 3}, false), expected);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Grid,
-                         EveryFamily,
-                         ::testing::Combine(::testing::Values("llama", "mistral", "qwen2", "qwen3"),
-                                            ::testing::Values("1f1b", "zb-h1", "interleaved", "zb-v"),
-                                            ::testing::Bool()),
-                         [](const auto& param_info) {
-                           std::string name = std::get<0>(param_info.param) + "_" +
-                                              std::get<1>(param_info.param) +
-                                              (std::get<2>(param_info.param) ? "_tied" : "");
-                           std::ranges::replace(name, '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Grid,
+    EveryFamily,
+    ::testing::Combine(::testing::Values("llama", "mistral", "qwen2", "qwen3"),
+                       ::testing::Values("1f1b", "zb-h1", "interleaved", "zb-v"),
+                       ::testing::Bool()),
+    [](const auto& param_info) {
+      std::string name = std::get<0>(param_info.param) + "_" + std::get<1>(param_info.param) +
+                         (std::get<2>(param_info.param) ? "_tied" : "");
+      std::ranges::replace(name, '-', '_');
+      return name;
+    });
 
 // Messages that are handed over late, from buffers that must still be whole then.
 TEST(SlowTransport, ToTheBit) {

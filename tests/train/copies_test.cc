@@ -46,15 +46,16 @@ std::map<int, std::string> found(const Cut& cut, const std::vector<Flip>& flips)
   torch::set_num_threads(1);
   const TransformerConfig model{
       .layers = 3, .width = 16, .heads = 2, .context = kContext, .vocabulary = kVocabulary};
-  const Plan plan = make_plan(transformer_layers(model), {.ranks = cut.ranks, .replicas = cut.replicas});
+  const Plan plan =
+      make_plan(transformer_layers(model), {.ranks = cut.ranks, .replicas = cut.replicas});
   TrainConfig train;
   train.batch = train.microbatches = kRows;
   train.microbatch = 1;
   std::map<int, std::string> texts;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {
-    Trainer trainer({.train = train, .shard_optimizer = cut.sharded, .steps = 4}, transformer(model), plan,
-                    transport);
+    Trainer trainer({.train = train, .shard_optimizer = cut.sharded, .steps = 4},
+                    transformer(model), plan, transport);
     auto generator = at::detail::createCPUGenerator(keyed(1));
     const torch::Tensor tokens =
         torch::randint(0, kVocabulary, {kRows, kContext}, generator, torch::kInt64);

@@ -57,9 +57,8 @@ TEST(ChooseDevice, NeighboursShareADeviceWhereTheyMay) {
 
 TEST(ChooseDevice, WhatIsMissingIsSaidWithTheSettingThatWouldDo) {
   const auto refused = [](int each, const PlaceOnHost& place, const CudaDevices& found) {
-    return refusal([&] {
-      require_cuda(wish("cuda", each), choose_device(wish("cuda", each), place, found));
-    });
+    return refusal(
+        [&] { require_cuda(wish("cuda", each), choose_device(wish("cuda", each), place, found)); });
   };
   EXPECT_THAT(refused(1, {0, 2}, kNone),
               AllOf(HasSubstr("pipeline.device is \"cuda\", which cannot be had: no CUDA "

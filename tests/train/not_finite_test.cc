@@ -65,9 +65,9 @@ std::map<int, std::string> on_ranks(const Case& with,
                                     const std::function<void(Trainer&, Transport&)>& run) {
   torch::set_num_threads(1);
   const Plan plan = make_plan(transformer_layers(model(with.tied)), {.schedule = with.schedule,
-                                                             .ranks = with.ranks,
-                                                             .replicas = with.replicas,
-                                                             .recompute = with.recompute});
+                                                                     .ranks = with.ranks,
+                                                                     .replicas = with.replicas,
+                                                                     .recompute = with.recompute});
   TrainConfig train;
   train.batch = train.microbatches = kRows;
   train.microbatch = 1;

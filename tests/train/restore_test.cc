@@ -72,17 +72,17 @@ Outcome run(const Training& training,
             int steps,
             const std::optional<Snapshot>& from = std::nullopt) {
   const TransformerConfig model{.layers = 3,
-                        .width = 16,
-                        .heads = 2,
-                        .context = kContext,
-                        .vocabulary = kVocabulary,
-                        .tied = training.tied,
-                        .dropout = training.dropout};
-  const Plan plan =
-      make_plan(transformer_layers(model), {.schedule = cut.schedule,
-                                    .ranks = cut.ranks,
-                                    .replicas = cut.replicas,
-                                    .recompute = cut.recompute ? Recompute::All : Recompute::None});
+                                .width = 16,
+                                .heads = 2,
+                                .context = kContext,
+                                .vocabulary = kVocabulary,
+                                .tied = training.tied,
+                                .dropout = training.dropout};
+  const Plan plan = make_plan(transformer_layers(model),
+                              {.schedule = cut.schedule,
+                               .ranks = cut.ranks,
+                               .replicas = cut.replicas,
+                               .recompute = cut.recompute ? Recompute::All : Recompute::None});
   Outcome outcome;
   std::mutex mutex;
   run_ranks(plan.placement.ranks, [&](Transport& transport) {

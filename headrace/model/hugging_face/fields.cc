@@ -87,9 +87,7 @@ std::string ConfigFields::activation_or(const char* key, const char* otherwise) 
   return otherwise;
 }
 
-void ConfigFields::require(const char* key,
-                           const std::vector<Json>& allowed,
-                           const char* ours) {
+void ConfigFields::require(const char* key, const std::vector<Json>& allowed, const char* ours) {
   const Json* value = find(key);
   if (value != nullptr)
     check(std::ranges::find(allowed, *value) != allowed.end(), key, " is ", excerpt(value->dump()),

@@ -68,30 +68,29 @@ Naming gpt2_naming(const TransformerConfig& config) {
 
 std::string gpt2_config_json(const TransformerConfig& given) {
   const TransformerConfig config = filled(given);
-  const nlohmann::ordered_json json = {
-      {"model_type", "gpt2"},
-      {"architectures", {"GPT2LMHeadModel"}},
-      {"vocab_size", config.vocabulary},
-      {"n_positions", config.context},
-      {"n_ctx", config.context},
-      {"n_embd", config.width},
-      {"n_layer", config.layers},
-      {"n_head", config.heads},
-      {"n_inner", config.inner},
-      {"activation_function", their_activation(config.activation)},
-      {"layer_norm_epsilon", config.norm_epsilon},
-      {"scale_attn_weights", true},
-      {"scale_attn_by_inverse_layer_idx", false},
-      {"reorder_and_upcast_attn", false},
-      {"add_cross_attention", false},
-      {"tie_word_embeddings", config.tied},
-      {"resid_pdrop", config.dropout},
-      {"embd_pdrop", config.dropout},
-      {"attn_pdrop", 0.0},
-      {"initializer_range", 0.02},
-      {"bos_token_id", nullptr},
-      {"eos_token_id", nullptr},
-      {"torch_dtype", "float32"}};
+  const nlohmann::ordered_json json = {{"model_type", "gpt2"},
+                                       {"architectures", {"GPT2LMHeadModel"}},
+                                       {"vocab_size", config.vocabulary},
+                                       {"n_positions", config.context},
+                                       {"n_ctx", config.context},
+                                       {"n_embd", config.width},
+                                       {"n_layer", config.layers},
+                                       {"n_head", config.heads},
+                                       {"n_inner", config.inner},
+                                       {"activation_function", their_activation(config.activation)},
+                                       {"layer_norm_epsilon", config.norm_epsilon},
+                                       {"scale_attn_weights", true},
+                                       {"scale_attn_by_inverse_layer_idx", false},
+                                       {"reorder_and_upcast_attn", false},
+                                       {"add_cross_attention", false},
+                                       {"tie_word_embeddings", config.tied},
+                                       {"resid_pdrop", config.dropout},
+                                       {"embd_pdrop", config.dropout},
+                                       {"attn_pdrop", 0.0},
+                                       {"initializer_range", 0.02},
+                                       {"bos_token_id", nullptr},
+                                       {"eos_token_id", nullptr},
+                                       {"torch_dtype", "float32"}};
   return json.dump(2) + "\n";
 }
 

@@ -76,7 +76,9 @@ void read_rope(ConfigFields& fields, TransformerConfig& config) {
     std::string type = "default";
     for (const auto& [name, value] : rope->items()) {
       const bool is_type = name == "rope_type" || name == "type";
-      const auto number = [&](double& to) { value.is_number() ? void(to = value.get<double>()) : void(); };
+      const auto number = [&](double& to) {
+        value.is_number() ? void(to = value.get<double>()) : void();
+      };
       double original = config.rope_original;
       if (is_type && value.is_string())
         type = value.get<std::string>();
@@ -111,20 +113,23 @@ void read_rope(ConfigFields& fields, TransformerConfig& config) {
 
 // A window that is shorter than the context would leave tokens out.
 void require_no_window(ConfigFields& fields, const TransformerConfig& config) {
-  const bool is_off = config.family != Family::Mistral && !fields.flag_or("use_sliding_window", false);
+  const bool is_off =
+      config.family != Family::Mistral && !fields.flag_or("use_sliding_window", false);
   const Json* window = fields.find("sliding_window");
-  const bool is_long = window != nullptr && (window->is_null() || (window->is_number_integer() &&
-                                                                   *window >= config.context));
-  const bool is_missing = window == nullptr && (config.family != Family::Mistral || config.context <= 4096);
+  const bool is_long =
+      window != nullptr &&
+      (window->is_null() || (window->is_number_integer() && *window >= config.context));
+  const bool is_missing =
+      window == nullptr && (config.family != Family::Mistral || config.context <= 4096);
   fields.check(is_off || is_long || is_missing, "sliding_window is ",
                window == nullptr ? "4096 (its default)" : excerpt(window->dump()),
                ", shorter than max_position_embeddings, ", config.context,
                "; here every token sees all before it");
   const Json* types = fields.find("layer_types");
-  const bool all_full =
-      types == nullptr || types->is_null() ||
-      (types->is_array() &&
-       std::ranges::all_of(*types, [](const Json& type) { return type == "full_attention"; }));
+  const bool all_full = types == nullptr || types->is_null() ||
+                        (types->is_array() && std::ranges::all_of(*types, [](const Json& type) {
+                           return type == "full_attention";
+                         }));
   fields.check(all_full || is_long, "layer_types holds ", all_full ? "" : excerpt(types->dump()),
                "; here every layer has full attention");
 }

@@ -20,12 +20,14 @@ class Attention : public Op {
     return rows_of(done.result);
   }
 
-  Tensor backward(Tensor dy, const OpWeights&, const OpContext& context, Kept& kept)
-      const override {
+  Tensor backward(Tensor dy,
+                  const OpWeights&,
+                  const OpContext& context,
+                  Kept& kept) const override {
     const auto [q, k, v] = heads_of(kept[0], context);
-    const Tensor gradient = dy.view({context.sequences, context.tokens, attention_.heads,
-                                     attention_.head_width})
-                                .transpose(1, 2);
+    const Tensor gradient =
+        dy.view({context.sequences, context.tokens, attention_.heads, attention_.head_width})
+            .transpose(1, 2);
     const auto [dq, dk, dv] =
         attend_backward(gradient, q, k, v, {kept[1], kept[2], kept[3], kept[4]});
     kept.clear();
@@ -57,9 +59,8 @@ class Attention : public Op {
   }
 
   Tensor summed(const Tensor& gradient) const {
-    return shared_by() == 1
-               ? gradient
-               : gradient.unflatten(1, {attention_.kv_heads, shared_by()}).sum(2);
+    return shared_by() == 1 ? gradient
+                            : gradient.unflatten(1, {attention_.kv_heads, shared_by()}).sum(2);
   }
 
   static Tensor rows_of(const Tensor& heads) {

@@ -12,8 +12,10 @@ class Dropout : public Op {
  public:
   explicit Dropout(double share) : share_(share) {}
 
-  Tensor forward(Tensor x, const OpWeights& weights, const OpContext& context, Kept& kept)
-      const override {
+  Tensor forward(Tensor x,
+                 const OpWeights& weights,
+                 const OpContext& context,
+                 Kept& kept) const override {
     if (!context.training) return x;
     x = x.to(context.stream.scalar_type());
     keep(x, weights, context, kept);

@@ -22,8 +22,10 @@ class HeadNorm : public Op {
     return x;
   }
 
-  Tensor backward(Tensor dy, const OpWeights& weights, const OpContext&, Kept& kept)
-      const override {
+  Tensor backward(Tensor dy,
+                  const OpWeights& weights,
+                  const OpContext&,
+                  Kept& kept) const override {
     Tensor place = heads_of(dy);
     place.copy_(rms_norm_backward(place.to(torch::kFloat32).contiguous(),
                                   kept[0].to(torch::kFloat32), kept[1], weights.parameters[0]));
@@ -34,8 +36,7 @@ class HeadNorm : public Op {
  private:
   // [rows, heads, head_width], in place.
   Tensor heads_of(const Tensor& rows) const {
-    return rows
-        .narrow(1, norm_.first_head * norm_.head_width, norm_.heads * norm_.head_width)
+    return rows.narrow(1, norm_.first_head * norm_.head_width, norm_.heads * norm_.head_width)
         .unflatten(1, {norm_.heads, norm_.head_width});
   }
 

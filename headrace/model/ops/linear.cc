@@ -23,8 +23,10 @@ class Linear : public Op {
     kept = {x.to(weights.casts[0].scalar_type())};
   }
 
-  Tensor backward(Tensor dy, const OpWeights& weights, const OpContext& context, Kept& kept)
-      const override {
+  Tensor backward(Tensor dy,
+                  const OpWeights& weights,
+                  const OpContext& context,
+                  Kept& kept) const override {
     const Tensor x = kept[0];
     kept.clear();
     dy = dy.to(x.scalar_type());

@@ -21,8 +21,10 @@ class LayerNorm : public Op {
     return y;
   }
 
-  Tensor backward(Tensor dy, const OpWeights& weights, const OpContext&, Kept& kept)
-      const override {
+  Tensor backward(Tensor dy,
+                  const OpWeights& weights,
+                  const OpContext&,
+                  Kept& kept) const override {
     const Tensor &weight = weights.parameters[0], &bias = weights.parameters[1];
     auto [dx, d_weight, d_bias] = torch::native_layer_norm_backward(
         dy.to(kept[0].scalar_type()), kept[0], {norm_.width}, kept[1], kept[2], weight, bias,
@@ -48,10 +50,12 @@ class RmsNorm : public Op {
     return y;
   }
 
-  Tensor backward(Tensor dy, const OpWeights& weights, const OpContext&, Kept& kept)
-      const override {
-    Tensor dx = rms_norm_backward(dy.to(kept[0].scalar_type()), kept[0], kept[1],
-                                  weights.parameters[0]);
+  Tensor backward(Tensor dy,
+                  const OpWeights& weights,
+                  const OpContext&,
+                  Kept& kept) const override {
+    Tensor dx =
+        rms_norm_backward(dy.to(kept[0].scalar_type()), kept[0], kept[1], weights.parameters[0]);
     kept.clear();
     return dx;
   }

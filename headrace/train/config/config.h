@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "headrace/plan/transformer.h"
 #include "headrace/plan/recompute.h"
+#include "headrace/plan/transformer.h"
 
 namespace headrace {
 

@@ -54,7 +54,8 @@ void add_model_keys(std::vector<Key>& table) {
         "base of the rotary positions' frequencies; by default 10000");
   model("rope_scaling", &M::rope_scaling, Choice{{"linear", "llama3"}},
         "how the frequencies are made slower for a longer context; by default not");
-  model("rope_factor", &M::rope_factor, Number{.above = true}, "how much slower, of a `rope_scaling`");
+  model("rope_factor", &M::rope_factor, Number{.above = true},
+        "how much slower, of a `rope_scaling`");
   model("rope_low", &M::rope_low, Number{.above = true},
         "of llama3: turns in `rope_original` tokens below which frequencies are made slower");
   model("rope_high", &M::rope_high, Number{.above = true}, "and above which they are not");

@@ -33,10 +33,9 @@ void add_pipeline_keys(std::vector<Key>& table) {
            "activations, or all of some stages");
   pipeline("device", &P::device, Choice{{"auto", "cpu", "cuda"}},
            "what the ranks compute on; auto: CUDA where every rank has a device, else the CPU");
-  pipeline(
-      "ranks_per_device", &P::ranks_per_device, Whole{1},
-      "how many of a host's ranks may share a CUDA device; tensors between those that do go "
-      "through the host");
+  pipeline("ranks_per_device", &P::ranks_per_device, Whole{1},
+           "how many of a host's ranks may share a CUDA device; tensors between those that do go "
+           "through the host");
   pipeline("threads", &P::threads, Whole{0}, "a rank; 0: cores ÷ ranks, at least 1");
   pipeline("start_limit", &P::start_limit, Seconds{}, "longest wait until the first step is done");
   pipeline("step_limit", &P::step_limit, Seconds{}, "longest wait in a later step");

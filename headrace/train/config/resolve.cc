@@ -151,7 +151,9 @@ std::vector<int> stages_of(const RecomputeWish& wish) {
 }
 
 // What does not need the number of stages.
-void check_pipeline(const PipelineConfig& pipeline, const TransformerConfig& model, Faults& faults) {
+void check_pipeline(const PipelineConfig& pipeline,
+                    const TransformerConfig& model,
+                    Faults& faults) {
   const std::vector<int>& balance = pipeline.balance;
   faults.check(balance.empty() || pipeline.split.empty(),
                "pipeline.balance and pipeline.split are both given; give one of them");

@@ -122,9 +122,8 @@ void C10d::wait(Lock& lock, const Waiting& waiting, Clock::time_point deadline, 
   if (done()) return;
   Link& peer = link(waiting.peer, waiting.label.purpose);
   state.waiting = waiting;
-  const bool in_time = state.changed.wait_until(lock, deadline, [&] {
-    return done() || peer.broken(waiting.to_send) || state.is_over();
-  });
+  const bool in_time = state.changed.wait_until(
+      lock, deadline, [&] { return done() || peer.broken(waiting.to_send) || state.is_over(); });
   if (done()) {
     state.waiting.reset();
     return;

@@ -23,9 +23,7 @@ GroupBackend nccl_pair(const std::string& name,
 // Tensors on devices then travel through the CPU.
 constexpr bool has_nccl = false;
 inline void prepare_nccl(const std::string&) {}
-inline GroupBackend nccl_pair(const std::string&,
-                              const c10::intrusive_ptr<c10d::Store>&,
-                              bool) {
+inline GroupBackend nccl_pair(const std::string&, const c10::intrusive_ptr<c10d::Store>&, bool) {
   return {};
 }
 #endif

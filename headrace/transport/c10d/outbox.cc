@@ -13,7 +13,8 @@ namespace {
 constexpr std::size_t kHeld = 64;
 constexpr auto kRoomPause = std::chrono::milliseconds(1);
 // Between looks whether a device has come to a mark: each is twice as long as the one before.
-constexpr auto kShortPause = std::chrono::microseconds(20), kLongPause = std::chrono::microseconds(640);
+constexpr auto kShortPause = std::chrono::microseconds(20),
+               kLongPause = std::chrono::microseconds(640);
 // And whether what goes straight has left: only its memory waits for that.
 constexpr auto kLeavingPause = std::chrono::milliseconds(1);
 // So many messages leave at a time: over the host one is copied while the one before leaves; straight ones wait for

@@ -236,7 +236,7 @@ std::vector<std::array<DirectGroup, kChannels>> direct_groups(
         const bool is_lower = place.rank < peer;
         const auto apart = store->clone();  // a connection of this thread's
         return await_both(*apart, name, is_lower, stop) ? direct(name, apart, is_lower)
-                                                      : GroupBackend();
+                                                        : GroupBackend();
       };
   }
   return groups;

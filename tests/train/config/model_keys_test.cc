@@ -36,9 +36,10 @@ TEST(ModelKeys, WhatAFamilyHasNotIsRefused) {
   EXPECT_EQ(fault_of({"model.family=llama", "model.kv_heads=2", "model.rope_theta=500000"}), "");
   EXPECT_THAT(fault_of({"model.kv_heads=2"}),
               HasSubstr("model.kv_heads is for llama, mistral, qwen2 and qwen3; gpt has none"));
-  EXPECT_THAT(fault_of({"model.family=mistral", "model.attention_bias=true", "model.mlp_bias=true"}),
-              AllOf(HasSubstr("model.attention_bias is for llama and qwen3"),
-                    HasSubstr("model.mlp_bias is for llama; mistral has none")));
+  EXPECT_THAT(
+      fault_of({"model.family=mistral", "model.attention_bias=true", "model.mlp_bias=true"}),
+      AllOf(HasSubstr("model.attention_bias is for llama and qwen3"),
+            HasSubstr("model.mlp_bias is for llama; mistral has none")));
   EXPECT_THAT(fault_of({"model.family=llama", "model.kv_heads=4"}),
               HasSubstr("model.heads 6 is not a multiple of kv_heads 4"));
   EXPECT_THAT(fault_of({"model.family=llama", "model.head_width=15"}),
