@@ -39,6 +39,7 @@ struct Case {
   std::string over = "local";  // or "c10d", "c10d_rings", "c10d_direct"
   bool spread = false;         // each rank on another device
   int heads = 2;               // of a width of 16 in all
+  Family family = Family::Gpt;
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
@@ -61,7 +62,9 @@ Outcome run(const Case& c, torch::Device device) {
                                 .context = kContext,
                                 .vocabulary = kVocabulary,
                                 .tied = c.tied,
-                                .dropout = c.dropout};
+                                .dropout = c.dropout,
+                                .family = c.family,
+                                .kv_heads = c.family == Family::Gpt ? 0 : c.heads / 2};
   const Plan plan = make_plan(transformer_layers(model),
                               {.schedule = c.schedule,
                                .ranks = c.ranks,
@@ -138,6 +141,7 @@ TEST_P(OnADevice, IsAsInOneProcess) {
   one.precision = GetParam().precision;
   one.optimizer = GetParam().optimizer;
   one.heads = GetParam().heads;
+  one.family = GetParam().family;
   const Outcome expected = run(one, device_under_test());
   const Outcome actual = run(GetParam(), device_under_test());
   EXPECT_EQ(actual.losses, expected.losses);
@@ -180,6 +184,14 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.name = "interleaved", .schedule = "interleaved", .ranks = 2, .optimizer = "sgd"},
         Case{.name = "bf16", .ranks = 2, .precision = "bf16"},
         Case{.name = "fp16", .ranks = 2, .precision = "fp16"},
+        Case{.name = "llama", .ranks = 2, .heads = 4, .family = Family::Llama},
+        Case{.name = "qwen3_bf16",
+             .schedule = "zb-h1",
+             .ranks = 2,
+             .precision = "bf16",
+             .recompute = true,
+             .over = "c10d",
+             .family = Family::Qwen3},
         Case{.name = "narrow_heads", .ranks = 2, .heads = 8},
         Case{.name = "narrow_heads_bf16", .ranks = 2, .precision = "bf16", .heads = 4},
         Case{.name = "c10d", .ranks = 3, .over = "c10d"},

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "headrace/model/ops/op.h"
+#include "headrace/tensor/streams.h"
 
 namespace headrace {
 namespace {
@@ -48,8 +49,8 @@ class Rotary : public Op {
     const Tensor frequencies =
         torch::tensor(rotary_.frequencies(), torch::kFloat64).to(torch::kFloat32);
     const Tensor angles = torch::arange(tokens, torch::kFloat32).unsqueeze(1) * frequencies;
-    cosine_ = angles.cos().to(like.device(), like.scalar_type());
-    sine_ = angles.sin().to(like.device(), like.scalar_type());
+    cosine_ = to_device(angles.cos().to(like.scalar_type()), like.device());
+    sine_ = to_device(angles.sin().to(like.scalar_type()), like.device());
   }
 
   const RotaryOp rotary_;
