@@ -2,6 +2,7 @@
 
 #include <cassert>
 #include <chrono>
+#include <exception>
 #include <utility>
 
 #include "headrace/tensor/streams.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <utility>
 
 #include "headrace/transport/dense.h"
@@ -108,9 +109,9 @@ void Outbox::start(const torch::Tensor& tensor, int tag) {
 void Outbox::end() {
   try {
     start(pack_end(sequence_++), kFirstTag);
-  } catch (const ConnectionError& error) {
+  } catch (const std::exception& error) {  // no matter whose fault: it is the end
     const std::lock_guard lock(state_->mutex);
-    set_broken(error.what());
+    set_broken(brief(error));
   }
   const std::lock_guard lock(state_->mutex);
   reap();
