@@ -45,7 +45,7 @@ struct LayerInfo {
   LayerCost cost;
   LayerMemory memory;
   LayerKind kind = LayerKind::Other;
-  std::vector<Operation> operations = {};
+  std::vector<Operation> operations;
 };
 
 // Of the whole model; a shared parameter counts once.

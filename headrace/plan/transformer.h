@@ -59,6 +59,6 @@ TransformerConfig filled(const TransformerConfig& config);
 std::vector<std::string> faults_of(const TransformerConfig& config);
 
 // Throws UsageError where there are faults.
-std::vector<LayerInfo> transformer_layers(const TransformerConfig& config);
+std::vector<LayerInfo> transformer_layers(const TransformerConfig& given);
 
 }  // namespace headrace
