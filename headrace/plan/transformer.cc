@@ -239,6 +239,15 @@ void add_foreign_settings(const TransformerConfig& config, std::vector<std::stri
         "rope_scaling llama3 needs rope_original (tokens), and rope_low below rope_high");
 }
 
+void add_fault_of_window(const TransformerConfig& config, std::vector<std::string>& faults) {
+  if (config.window > 0 && config.window < config.context)
+    faults.push_back(
+        cat("context is ", config.context, ", longer than the sliding window of ", config.window,
+            " tokens (sliding_window) that the model was made for; here every token sees all "
+            "before it: a context of at most ",
+            config.window, " fits"));
+}
+
 void add_faults_of_sizes(const TransformerConfig& config, std::vector<std::string>& faults) {
   const auto positive = [&](int value, const char* name) {
     if (value < 1) faults.push_back(cat(name, " is ", value, "; it must be 1 or more"));
@@ -305,6 +314,7 @@ std::vector<std::string> faults_of(const TransformerConfig& config) {
   std::vector<std::string> faults;
   add_faults_of_sizes(config, faults);
   add_foreign_settings(config, faults);
+  add_fault_of_window(config, faults);
   return faults;
 }
 

@@ -42,6 +42,8 @@ struct TransformerConfig {
   std::string rope_scaling;  // "linear" or "llama3"; the next are its numbers (operations.h)
   double rope_factor = 0, rope_low = 0, rope_high = 0;
   int rope_original = 0;
+  int window =
+      0;  // tokens that each sees at most, itself among them; 0: all. Not done here: no shorter than the context
 
   bool operator==(const TransformerConfig&) const = default;
 };

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "headrace/base/error.h"
+#include "headrace/base/file.h"
 #include "headrace/base/text.h"
+#include "headrace/checkpoint/manifest.h"
 #include "headrace/model/hugging_face/hugging_face.h"
 #include "headrace/tensor/exception_text.h"
 #include "headrace/tensor/to_host.h"
@@ -31,15 +33,23 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// With the special tokens of the model that the run began with.
+std::string model_config_json(const Config& config) {
+  const std::filesystem::path theirs = std::filesystem::path(config.model.from) / kModelConfigFile;
+  if (config.model.from.empty() || !std::filesystem::exists(theirs))
+    return config_json(config.model.transformer);
+  return config_json(config.model.transformer, read_file(theirs.string()));
+}
+
 std::unique_ptr<Checkpoints> checkpoints_of(const Config& config,
                                             const Prepared& run,
                                             Transport& transport,
                                             const Checkpoints::Say& say) {
   if (run.places.checkpoints.folder.empty()) return nullptr;
-  return std::make_unique<Checkpoints>(config.checkpoint, run.places.checkpoints, run.naming,
-                                       CheckpointTexts{config_json(config.model.transformer),
-                                                       to_toml(config), tokenizer_files(config)},
-                                       transport, config.pipeline.start_limit, say);
+  return std::make_unique<Checkpoints>(
+      config.checkpoint, run.places.checkpoints, run.naming,
+      CheckpointTexts{model_config_json(config), to_toml(config), tokenizer_files(config)},
+      transport, config.pipeline.start_limit, say);
 }
 
 // The last update has no step after it that would find out.

@@ -7,6 +7,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "headrace/base/error.h"
 #include "headrace/model/transformer.h"
@@ -154,14 +155,42 @@ TEST(LlamaConfig, WhatIsNotDoneHereIsRefusedByName) {
     text.replace(at, from.size(), to);
     return error_of<Error>([&] { parse_config_json(text, "config.json"); });
   };
-  EXPECT_THAT(error(Family::Mistral, "\"sliding_window\": null", "\"sliding_window\": 8"),
-              HasSubstr("sliding_window is \"8\", shorter than max_position_embeddings, 16"));
-  EXPECT_EQ(error(Family::Mistral, "\"sliding_window\": null", "\"sliding_window\": 16"), "");
-  EXPECT_THAT(error(Family::Qwen2, "\"use_sliding_window\": false",
-                    "\"sliding_window\": 8, \"use_sliding_window\": true"),
-              HasSubstr("sliding_window is \"8\""));
-  EXPECT_EQ(error(Family::Qwen2, "\"use_sliding_window\": false",
-                  "\"sliding_window\": 8, \"use_sliding_window\": false"),
+  const auto window = [&](Family family, const std::string& fields) {
+    TransformerConfig config = kLlama;
+    config.family = family;
+    nlohmann::json json = nlohmann::json::parse(config_json(config));
+    json.erase("sliding_window");
+    json.erase("use_sliding_window");
+    json.update(nlohmann::json::parse(fields));
+    return parse_config_json(json.dump(), "config.json").window;
+  };
+  EXPECT_EQ(window(Family::Mistral, R"({"sliding_window": 8})"), 8);
+  EXPECT_EQ(window(Family::Mistral, R"({"sliding_window": null})"), 0);
+  EXPECT_EQ(window(Family::Mistral, "{}"), 4096);
+  EXPECT_EQ(window(Family::Qwen2, R"({"sliding_window": 8, "use_sliding_window": true})"), 8);
+  EXPECT_EQ(window(Family::Qwen3, R"({"use_sliding_window": true})"), 4096);
+  EXPECT_EQ(window(Family::Qwen2, R"({"sliding_window": 8, "use_sliding_window": false})"), 0);
+  TransformerConfig short_window = kLlama;
+  short_window.family = Family::Mistral;
+  short_window.window = 8;
+  EXPECT_THAT(error_of<UsageError>([&] { transformer_layers(short_window); }),
+              HasSubstr("context is 16, longer than the sliding window of 8 tokens"));
+  short_window.context = 8;
+  EXPECT_EQ(error_of<UsageError>([&] { transformer_layers(short_window); }), "");
+  EXPECT_THAT(error(Family::Llama, "\"rope_type\": \"llama3\"",
+                    "\"type\": \"linear\", \"rope_theta\": \"500\", \"rope_type\": \"llama3\""),
+              HasSubstr("rope_scaling.rope_theta is \"500\"; it must be a number above 0"));
+  EXPECT_EQ(error(Family::Llama, "\"rope_type\": \"llama3\"",
+                  "\"type\": \"yarn\", \"rope_type\": \"llama3\""),
+            "")
+      << "the newer name counts";
+  EXPECT_THAT(error(Family::Llama, "\"rope_scaling\"",
+                    "\"rope_parameters\": {\"rope_type\": \"default\"}, \"rope_scaling\""),
+              HasSubstr("rope_scaling and rope_parameters are both given"));
+  EXPECT_THAT(error(Family::Llama, "\"factor\": 8.0", "\"factor\": \"8\""),
+              HasSubstr("rope_scaling.factor is \"8\"; it must be a number above 0"));
+  EXPECT_EQ(error(Family::Llama, "\"hidden_act\"",
+                  "\"use_mrope\": false, \"temperature\": 0.7, \"hidden_act\""),
             "");
   EXPECT_THAT(error(Family::Llama, "\"rope_type\": \"llama3\"", "\"rope_type\": \"yarn\""),
               HasSubstr("rope_scaling.rope_type is \"yarn\"; known: default, linear and llama3"));
@@ -174,6 +203,14 @@ TEST(LlamaConfig, WhatIsNotDoneHereIsRefusedByName) {
       HasSubstr("partial_rotary_factor is \"0.5\"; here is all of a head turned"));
   EXPECT_THAT(error(Family::Llama, "\"hidden_act\"", "\"num_experts\": 8, \"hidden_act\""),
               HasSubstr("\"num_experts\", which is not known"));
+}
+
+TEST(ConfigJson, KeepsTheSpecialTokensOfTheModelThatARunBeganWith) {
+  const auto written = nlohmann::json::parse(
+      config_json(kLlama, R"({"eos_token_id": [1, 2], "bos_token_id": 7, "hidden_size": 8})"));
+  EXPECT_EQ(written.at("eos_token_id"), (nlohmann::json{1, 2}));
+  EXPECT_EQ(written.at("bos_token_id"), 7);
+  EXPECT_EQ(written.at("hidden_size"), kLlama.width);
 }
 
 }  // namespace

@@ -22,30 +22,69 @@ constexpr std::array<std::pair<const char*, const char*>, 7> kActivations = {
      {"swish", "silu"}}};
 
 // What generating text, training by transformers, or other heads than a language model's read.
-constexpr std::array<std::string_view, 24> kWithoutSay = {"architectures",
-                                                          "bos_token_id",
-                                                          "dtype",
-                                                          "eos_token_id",
-                                                          "finetuning_task",
-                                                          "gradient_checkpointing",
-                                                          "id2label",
-                                                          "initializer_range",
-                                                          "keys_to_ignore_at_inference",
-                                                          "label2id",
-                                                          "num_labels",
-                                                          "output_attentions",
-                                                          "output_hidden_states",
-                                                          "pad_token_id",
-                                                          "problem_type",
-                                                          "return_dict",
-                                                          "task_specific_params",
-                                                          "tokenizer_class",
-                                                          "torch_dtype",
-                                                          "torchscript",
-                                                          "transformers_version",
-                                                          "use_cache",
-                                                          "_attn_implementation_autoset",
-                                                          "_name_or_path"};
+constexpr std::array kWithoutSay =
+    std::to_array<std::string_view>({"architectures",
+                                     "attn_implementation",
+                                     "bad_words_ids",
+                                     "begin_suppress_tokens",
+                                     "chunk_size_feed_forward",
+                                     "cross_attention_hidden_size",
+                                     "decoder_start_token_id",
+                                     "diversity_penalty",
+                                     "do_sample",
+                                     "early_stopping",
+                                     "encoder_no_repeat_ngram_size",
+                                     "exponential_decay_length_penalty",
+                                     "forced_bos_token_id",
+                                     "forced_eos_token_id",
+                                     "length_penalty",
+                                     "max_length",
+                                     "max_new_tokens",
+                                     "min_length",
+                                     "no_repeat_ngram_size",
+                                     "num_beam_groups",
+                                     "num_beams",
+                                     "num_return_sequences",
+                                     "output_scores",
+                                     "prefix",
+                                     "remove_invalid_values",
+                                     "repetition_penalty",
+                                     "return_dict_in_generate",
+                                     "suppress_tokens",
+                                     "temperature",
+                                     "tf_legacy_loss",
+                                     "tie_encoder_decoder",
+                                     "top_k",
+                                     "top_p",
+                                     "transformers.js_config",
+                                     "typical_p",
+                                     "unsloth_fixed",
+                                     "unsloth_version",
+                                     "use_bfloat16",
+                                     "_attn_implementation",
+                                     "bos_token_id",
+                                     "dtype",
+                                     "eos_token_id",
+                                     "finetuning_task",
+                                     "gradient_checkpointing",
+                                     "id2label",
+                                     "initializer_range",
+                                     "keys_to_ignore_at_inference",
+                                     "label2id",
+                                     "num_labels",
+                                     "output_attentions",
+                                     "output_hidden_states",
+                                     "pad_token_id",
+                                     "problem_type",
+                                     "return_dict",
+                                     "task_specific_params",
+                                     "tokenizer_class",
+                                     "torch_dtype",
+                                     "torchscript",
+                                     "transformers_version",
+                                     "use_cache",
+                                     "_attn_implementation_autoset",
+                                     "_name_or_path"});
 
 }  // namespace
 
@@ -54,7 +93,8 @@ ConfigFields::ConfigFields(const std::string& text, std::string name)
 
 int ConfigFields::size(const char* key) {
   const std::int64_t value = fields_.integer(key, 1);
-  check_usage(value <= std::numeric_limits<int>::max(), key, " is ", value);
+  constexpr std::int64_t kMost = std::numeric_limits<int>::max();
+  check_usage(value <= kMost, name_, ": ", key, " is ", value, "; it can be at most ", kMost);
   return static_cast<int>(value);
 }
 

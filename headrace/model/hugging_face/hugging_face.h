@@ -16,7 +16,10 @@ namespace headrace {
 
 Naming naming_of(const TransformerConfig& config);
 std::string config_json(const TransformerConfig& config);
-// Filled in. `name` stands in messages for the file.
+// The same, with what another config.json says of special tokens and ours knows nothing of.
+std::string config_json(const TransformerConfig& config, const std::string& theirs);
+// Filled in; a window shorter than its context is no fault yet, as the context may be shortened. `name` stands in
+// messages for the file.
 TransformerConfig parse_config_json(const std::string& json, const std::string& name);
 
 }  // namespace headrace

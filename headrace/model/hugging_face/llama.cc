@@ -61,77 +61,86 @@ Kind kind_of(Family family) {
   }
 }
 
+// An object of `rope_scaling` or `rope_parameters`.
+void read_rope_object(ConfigFields& fields,
+                      const char* key,
+                      const Json& rope,
+                      TransformerConfig& config) {
+  std::string type = "default";
+  TransformerConfig read;
+  double original = 0;
+  for (const auto& [name, value] : rope.items()) {
+    const auto number = [&](double& to) {
+      const bool ok = value.is_number() && value.get<double>() > 0;
+      fields.check(ok, key, ".", name, " is ", value.dump(), "; it must be a number above 0");
+      if (ok) to = value.get<double>();
+    };
+    if (name == "rope_type" || name == "type") {
+      // The first is the newer name, and counts where both stand.
+      const bool counts = name == "rope_type" || !rope.contains("rope_type");
+      if (counts) type = value.is_string() ? value.get<std::string>() : value.dump();
+    } else if (name == "rope_theta") {
+      number(config.rope_theta);
+    } else if (name == "factor") {
+      number(read.rope_factor);
+    } else if (name == "low_freq_factor") {
+      number(read.rope_low);
+    } else if (name == "high_freq_factor") {
+      number(read.rope_high);
+    } else if (name == "original_max_position_embeddings") {
+      number(original);
+    } else {
+      fields.check(name == "partial_rotary_factor" && value == 1.0, key, ".", name, " is ",
+                   excerpt(value.dump()), ", which is not known");
+    }
+  }
+  fields.check(type == "default" || type == "linear" || type == "llama3", key, ".rope_type is ",
+               excerpt(type), "; known: default, linear and llama3");
+  if (type == "default") return;
+  config.rope_scaling = type;
+  config.rope_factor = read.rope_factor;
+  if (type == "linear") return;
+  config.rope_low = read.rope_low;
+  config.rope_high = read.rope_high;
+  config.rope_original = static_cast<int>(original);
+}
+
 // `rope_theta` and `rope_scaling`, or, from version 5 on, `rope_parameters` with both.
 void read_rope(ConfigFields& fields, TransformerConfig& config) {
   config.rope_theta = fields.number_or("rope_theta", 10000);
   fields.require("partial_rotary_factor", {1.0, 1}, "all of a head turned");
   fields.require("rope_interleaved", {false}, "a head's halves turned");
+  fields.require("use_mrope", {false}, "one position a token");
+  int given = 0;
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     const Json* rope = fields.find(key);
     if (rope == nullptr || rope->is_null()) continue;
-    if (!rope->is_object()) {
-      fields.check(false, key, " is ", excerpt(rope->dump()), "; it must be an object");
-      continue;
-    }
-    std::string type = "default";
-    for (const auto& [name, value] : rope->items()) {
-      const bool is_type = name == "rope_type" || name == "type";
-      const auto number = [&](double& to) {
-        value.is_number() ? void(to = value.get<double>()) : void();
-      };
-      double original = config.rope_original;
-      if (is_type && value.is_string())
-        type = value.get<std::string>();
-      else if (name == "rope_theta")
-        number(config.rope_theta);
-      else if (name == "factor")
-        number(config.rope_factor);
-      else if (name == "low_freq_factor")
-        number(config.rope_low);
-      else if (name == "high_freq_factor")
-        number(config.rope_high);
-      else if (name == "original_max_position_embeddings")
-        number(original);
-      else if (name != "partial_rotary_factor" || value != 1.0)
-        fields.check(false, key, ".", name, " is ", excerpt(value.dump()), ", which is not known");
-      config.rope_original = static_cast<int>(original);
-    }
-    fields.check(type == "default" || type == "linear" || type == "llama3", key, ".rope_type is ",
-                 excerpt(type), "; known: default, linear and llama3");
-    if (type != "default") {
-      config.rope_scaling = type;
-    } else {
-      config.rope_factor = config.rope_low = config.rope_high = 0;
-      config.rope_original = 0;
-    }
-    if (type == "linear") {
-      config.rope_low = config.rope_high = 0;
-      config.rope_original = 0;
-    }
+    fields.check(++given == 1, "rope_scaling and rope_parameters are both given; leave one out");
+    fields.check(rope->is_object(), key, " is ", excerpt(rope->dump()), "; it must be an object");
+    if (rope->is_object()) read_rope_object(fields, key, *rope, config);
   }
 }
 
-// A window that is shorter than the context would leave tokens out.
-void require_no_window(ConfigFields& fields, const TransformerConfig& config) {
+// Where it is shorter than the context, tokens are left out: of this context or of the one that is asked for.
+void read_window(ConfigFields& fields, TransformerConfig& config) {
   const bool is_off =
       config.family != Family::Mistral && !fields.flag_or("use_sliding_window", false);
   const Json* window = fields.find("sliding_window");
-  const bool is_long =
-      window != nullptr &&
-      (window->is_null() || (window->is_number_integer() && *window >= config.context));
-  const bool is_missing =
-      window == nullptr && (config.family != Family::Mistral || config.context <= 4096);
-  fields.check(is_off || is_long || is_missing, "sliding_window is ",
-               window == nullptr ? "4096 (its default)" : excerpt(window->dump()),
-               ", shorter than max_position_embeddings, ", config.context,
-               "; here every token sees all before it");
+  constexpr int kDefault = 4096;
+  if (!is_off && window == nullptr) config.window = kDefault;
+  if (!is_off && window != nullptr && !window->is_null()) {
+    const bool ok = window->is_number_integer() && *window >= 1 && *window <= (1 << 30);
+    fields.check(ok, "sliding_window is ", window->dump(),
+                 "; it must be a whole number, 1 or more");
+    if (ok) config.window = window->get<int>();
+  }
   const Json* types = fields.find("layer_types");
   const bool all_full = types == nullptr || types->is_null() ||
                         (types->is_array() && std::ranges::all_of(*types, [](const Json& type) {
                            return type == "full_attention";
                          }));
-  fields.check(all_full || is_long, "layer_types holds ", all_full ? "" : excerpt(types->dump()),
-               "; here every layer has full attention");
+  fields.check(all_full || config.window > 0, "layer_types holds ",
+               all_full ? "" : excerpt(types->dump()), "; here every layer has full attention");
 }
 
 }  // namespace
@@ -182,9 +191,10 @@ std::string llama_config_json(const TransformerConfig& given) {
   if (config.family == Family::Llama || config.family == Family::Qwen3)
     json["attention_bias"] = config.attention_bias;
   if (config.family == Family::Llama) json["mlp_bias"] = config.mlp_bias;
-  if (config.family == Family::Mistral) json["sliding_window"] = nullptr;
+  if (config.family == Family::Mistral)
+    json["sliding_window"] = config.window > 0 ? nlohmann::ordered_json(config.window) : nullptr;
   if (config.family == Family::Qwen2 || config.family == Family::Qwen3)
-    json["use_sliding_window"] = false;
+    json["use_sliding_window"] = false;  // it would reach over the whole context
   return json.dump(2) + "\n";
 }
 
@@ -207,7 +217,7 @@ TransformerConfig parse_llama_config(Family family, ConfigFields& fields) {
     config.attention_bias = fields.flag_or("attention_bias", false);
   if (family == Family::Llama) config.mlp_bias = fields.flag_or("mlp_bias", false);
   read_rope(fields, config);
-  require_no_window(fields, config);
+  read_window(fields, config);
   fields.finish({"attention_dropout", "is_llama_config", "max_window_layers", "pretraining_tp"});
   return config;
 }

@@ -157,7 +157,11 @@ Config parse_config(const std::string& toml,
   if (config.model.from.empty() || !std::filesystem::exists(theirs)) return config;
   Config base;
   base.model.transformer = parse_config_json(read_file(theirs.string()), theirs.string());
-  return applied_to(base);
+  Config whole = applied_to(base);
+  const Family ours = whole.model.transformer.family, of_folder = base.model.transformer.family;
+  check_usage(ours == of_folder, "model.family is \"", name_of(ours), "\", and that of ",
+              config.model.from, " is \"", name_of(of_folder), "\"; leave model.family out");
+  return whole;
 }
 
 Config read_config(const std::filesystem::path& file, const std::vector<std::string>& settings) {

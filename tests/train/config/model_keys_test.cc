@@ -95,6 +95,11 @@ TEST_F(ModelFrom, SizesThatAreGivenMustBeTheFolders) {
                     HasSubstr("model.context is 128, and that of")));
 }
 
+TEST_F(ModelFrom, AnotherFamilyThanTheFoldersIsRefused) {
+  EXPECT_THAT(error_of<UsageError>([&] { read({"model.family=gpt"}); }),
+              AllOf(HasSubstr("model.family is \"gpt\", and that of"), HasSubstr("is \"qwen3\"")));
+}
+
 TEST_F(ModelFrom, AConfigThatIsNotUnderstoodIsRefused) {
   folder_.write("config.json", "{\"model_type\": \"mamba\"}");
   EXPECT_THAT(error_of<UsageError>([&] { read({}); }),
