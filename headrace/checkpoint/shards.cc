@@ -47,7 +47,8 @@ std::map<std::string, std::string> read_index(const fs::path& folder, const std:
 Shards::Shards(const fs::path& folder, const std::string& kind, Manifest manifest)
     : folder_(folder), manifest_(std::move(manifest)) {
   const bool is_single =
-      manifest_.empty() && fs::exists(folder / kSingleFile) && !fs::exists(folder / kIndexFile);
+      manifest_.empty() &&
+      fs::exists(folder / kSingleFile);  // before an index, as transformers has it
   if (is_single) {
     auto single = std::make_unique<SafetensorsFile>(folder / kSingleFile);
     for (const TensorView& tensor : single->tensors()) files_.emplace(tensor.name, kSingleFile);
