@@ -355,7 +355,8 @@ def elements():
         yield name, each
     each = tokenizer()
     each.normalizer = normalizers.Lowercase()
-    each.add_tokens([AddedToken("new", single_word=True), AddedToken("NEW word", normalized=True),
+    # No two that the normalizer makes the same: which of them is found is the package's chance, from run to run.
+    each.add_tokens([AddedToken("new", single_word=True), AddedToken("NEW words", normalized=True),
                      AddedToken("Tail", normalized=False, lstrip=True, rstrip=True), AddedToken("new word"),
                      AddedToken("  ", normalized=False), AddedToken("é", single_word=True, normalized=False)])
     each.add_special_tokens([AddedToken("<sp>", rstrip=True), AddedToken("<mask>", lstrip=True, rstrip=True)])
