@@ -6,6 +6,7 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include <c10/util/Exception.h>
 
@@ -87,6 +88,9 @@ std::string text_of(const std::exception& error) {
     return text.find(kNoDeterministic) != std::string::npos ? of_determinism(text)
                                                             : of_memory(text);
   }
+  const auto* of_system = dynamic_cast<const std::system_error*>(&error);
+  if (of_system != nullptr && of_system->code() == std::errc::resource_unavailable_try_again)
+    return "this machine has no memory left for a thread, or as many as it allows";
   const std::string text = failure_text(error);
   const std::size_t backtrace = text.find(kBacktrace);
   return backtrace == std::string::npos ? text : one_line(text.substr(0, backtrace));

@@ -87,15 +87,20 @@ bool Checkpoints::due(std::int64_t step) const {
 void Checkpoints::start(std::function<void()> work) {
   if (thread_.joinable()) thread_.join();
   work_ = Work::UnderWay;
-  thread_ = std::thread([this, work = std::move(work)] {
-    try {
-      work();
-      work_ = Work::Done;
-    } catch (const std::exception& error) {
-      error_ = text_of(error);
-      work_ = Work::Failed;
-    }
-  });
+  try {
+    thread_ = std::thread([this, work = std::move(work)] {
+      try {
+        work();
+        work_ = Work::Done;
+      } catch (const std::exception& error) {
+        error_ = text_of(error);
+        work_ = Work::Failed;
+      }
+    });
+  } catch (const std::system_error& error) {  // there is none to be had: a failure as any other
+    error_ = text_of(error);
+    work_ = Work::Failed;
+  }
 }
 
 void Checkpoints::begin(Snapshot share) {

@@ -117,11 +117,12 @@ TEST_F(TrainFailures, AWorkerKilledInEvaluationIsNamed) {
                                                    "in evaluation, during 1"));
 }
 
-// An evaluation needs larger tensors than the steps before it, and gets none.
+// An evaluation needs larger tensors than the steps before it, and gets none. (Nor does the checkpoint before it get a
+// thread, which is no end.)
 TEST_F(TrainFailures, AWorkerThatGetsNoMemoryIsNamed) {
   const auto program = start_long(
       "--set evaluate.every=1500 --set evaluate.microbatch=64 --set evaluate.sequences=0 "
-      "--set data.validation=0.5 --set checkpoint.every=100");
+      "--set data.validation=0.5 --set checkpoint.every=1000");
   const struct rlimit none{4096, 4096};
   ASSERT_EQ(::prlimit(program->ranks().at(1), RLIMIT_AS, &none, nullptr), 0);
   const Outcome& run = program->wait(120);
