@@ -108,10 +108,9 @@ class OperationsNode : public torch::autograd::Function<OperationsNode> {
 OpList::OpList(const std::vector<Operation>& operations) {
   std::size_t parameters = 0;
   for (const Operation& operation : operations) {
-    const bool is_linear = std::holds_alternative<LinearOp>(operation);
-    if (is_linear) last_linear_ = entries_.size();
-    entries_.push_back({std::visit([](const auto& kind) { return make_op(kind); }, operation),
-                        parameters, is_linear});
+    if (std::holds_alternative<LinearOp>(operation)) last_linear_ = entries_.size();
+    entries_.push_back(
+        {std::visit([](const auto& kind) { return make_op(kind); }, operation), parameters});
     parameters += parameters_of(operation, "").size();
   }
 }

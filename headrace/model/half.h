@@ -23,7 +23,6 @@ class OpList {
   struct Entry {
     std::unique_ptr<Op> op;
     std::size_t first_parameter = 0;
-    bool is_linear = false;
   };
   const std::vector<Entry>& entries() const { return entries_; }
   // Of the entries, the last that is a linear layer.

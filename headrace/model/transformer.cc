@@ -44,8 +44,6 @@ class Operations {
     return run_operations(x, list_, weights, casts, options);
   }
 
-  std::size_t parameters() const { return parameters_; }
-
  private:
   std::string name_;
   std::shared_ptr<const OpList> list_;

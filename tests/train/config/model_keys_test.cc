@@ -10,20 +10,13 @@
 #include "headrace/train/config/config.h"
 #include "headrace/train/resume.h"
 #include "tests/data/folder.h"
+#include "tests/train/config/small.h"
 
 namespace headrace {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-constexpr const char* kSmall = R"([data]
-text = ["a.txt"]
-[train]
-steps = 3
-batch = 8
-microbatch = 2
-)";
 
 std::string fault_of(const std::vector<std::string>& settings) {
   return error_of<UsageError>([&] {
